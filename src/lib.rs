@@ -1,0 +1,5 @@
+//! Sankofa: fetches rows out of production PostgreSQL databases into one warehouse, exactly once.
+//!
+//! The map, in reading order; arrows point down this list only (`tests/architecture.rs` holds them).
+
+pub mod error;

