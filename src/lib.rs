@@ -3,3 +3,6 @@
 //! The map, in reading order; arrows point down this list only (`tests/architecture.rs` holds them).
 
 pub mod error;
+pub mod table;
+
+pub mod config;

@@ -1,0 +1,2 @@
+//! Project files -> resolved values. Nothing else reads settings.
+pub mod model;

@@ -1,0 +1,299 @@
+//! What the rest of the house is given: resolved pipelines, with every default filled in.
+//!
+//! In:    nothing; `config` builds these from the project files.
+//! Out:   plain values. Holds: no module but `config` reads a setting from anywhere else.
+
+use crate::table::TableName;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The operator's half: everything of `sankofa.yaml` that moving rows needs.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Directory that holds `sankofa.yaml`.
+    pub root: PathBuf,
+    /// Name of the environment (`--env`), kept in schema `sankofa`; `default` without one.
+    pub environment: String,
+    /// Where connections and variables are asked for, in order.
+    pub secrets: Vec<SecretPlace>,
+    /// The warehouse.
+    pub warehouse: Warehouse,
+    /// Where stages lie; `None` when only `sync` is used.
+    pub stage: Option<Stage>,
+    /// What no pipeline can loosen.
+    pub guard: Guard,
+}
+
+/// One place of `secrets:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// `AIRFLOW_CONN_<ID>` and `AIRFLOW_VAR_<KEY>` of the process.
+    Environment,
+    /// A place this build cannot ask yet, by its word in the file.
+    NotYet(&'static str),
+}
+
+/// `warehouse:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warehouse {
+    /// Id of its connection.
+    pub connection: String,
+    /// Role that may read what is loaded.
+    pub reader_role: Option<String>,
+    /// Role under which `after:` SQL runs.
+    pub after_role: Option<String>,
+    /// Role that owns what is made in the warehouse; `None`: whoever logs in.
+    pub owner_role: Option<String>,
+}
+
+/// `stage:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// The directory of the store that it names.
+    pub directory: PathBuf,
+    /// age recipients; empty: not encrypted.
+    pub encrypt_to: Vec<String>,
+    /// Variable that holds the identity, for `validate` and `load`.
+    pub identity: Option<String>,
+    /// How long a stage is kept after its run has ended.
+    pub keep: Duration,
+}
+
+/// `guard:`, with its patterns split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// Columns and tables that never leave a source.
+    pub never: Vec<Pattern>,
+    /// Masks that always apply.
+    pub mask: Vec<(Pattern, Mask)>,
+    /// Per source connection, the warehouse schemas it may fill; a source not named may fill any.
+    pub sources: BTreeMap<String, Vec<String>>,
+}
+
+/// `database.schema.table[.column]`, each part with `*` for any run of characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// The text in the file.
+    pub text: String,
+    /// Its three or four parts.
+    pub parts: Vec<String>,
+}
+
+/// One pipeline, resolved.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pipeline {
+    /// Its name: the file's.
+    pub name: String,
+    /// Connection id of the source.
+    pub source: String,
+    /// Schema in the warehouse.
+    pub schema: String,
+    /// What a changed source schema leads to.
+    pub on_schema_change: SchemaPolicy,
+    /// All tables in one commit, or each in its own.
+    pub publish: Publish,
+    /// Sessions that read the source side by side.
+    pub connections: usize,
+    /// How long one statement may run on the source.
+    pub statement_timeout: Duration,
+    /// The largest row that is moved, bytes.
+    pub max_row_bytes: usize,
+    /// Encoding to read a source in whose own encoding is `SQL_ASCII` or wrong.
+    pub encoding: Option<String>,
+    /// Its tables, in the order of the file.
+    pub tables: Vec<TableSpec>,
+    /// SQL that runs in the publishing commit: (path as written, text).
+    pub after: Vec<(String, String)>,
+    /// SHA-256 of everything above as resolved, hex.
+    pub config_hash: String,
+}
+
+/// One table of a pipeline, with the pipeline's defaults applied.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableSpec {
+    /// Name at the source.
+    pub name: TableName,
+    /// Name of the table in the warehouse, in the pipeline's schema.
+    pub target: String,
+    /// How it is read.
+    pub mode: Mode,
+    /// Key columns by which rows are merged; `None`: the primary key.
+    pub key: Option<Vec<String>>,
+    /// Replication key, a column or `xmin`; always there for `incremental` and `append`.
+    pub replication_key: Option<String>,
+    /// How far behind the watermark reading starts; `inherited` ones of the other unit do not apply.
+    pub lookback: Option<Lookback>,
+    /// Rows whose replication key is NULL.
+    pub null_keys: NullKeys,
+    /// Time zone in which a `timestamp` or `date` replication key is written; `None`: the database's.
+    pub timezone: Option<String>,
+    /// SQL condition at the source.
+    pub filter: Option<String>,
+    /// Columns read; `None`: all that are not excluded.
+    pub include: Option<Vec<String>>,
+    /// Columns left out.
+    pub exclude: Vec<String>,
+    /// Masks by column.
+    pub mask: BTreeMap<String, Mask>,
+    /// Deletes.
+    pub deletes: Deletes,
+    /// Whether a column dropped at the source is dropped in the warehouse.
+    pub drop: bool,
+    /// Quality checks.
+    pub checks: Vec<Check>,
+}
+
+/// How a table is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Rows whose replication key is not before the watermark, merged by key.
+    Incremental,
+    /// As incremental, for rows that are only ever added.
+    Append,
+    /// Every row each time; the difference is written.
+    FullRefresh,
+}
+
+/// How far behind the watermark reading starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Lookback {
+    /// Length.
+    pub span: Span,
+    /// Whether it came from `defaults:`.
+    pub inherited: bool,
+}
+
+/// A length of a replication key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Span {
+    /// For timestamps and dates.
+    Time(Duration),
+    /// For integers and xmin.
+    Count(u64),
+}
+
+/// What happens to rows whose replication key is NULL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NullKeys {
+    /// They are read each time.
+    Load,
+    /// One such row is 65.
+    Refuse,
+}
+
+/// A mask, applied in the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mask {
+    /// HMAC-SHA-256 of the value's text, hex; the key is variable `hmac_key`.
+    Hmac,
+    /// NULL.
+    Nullify,
+    /// The word `[redacted]`.
+    Redact,
+}
+
+/// `deletes:`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Deletes {
+    /// What becomes of a row that is gone from the source.
+    pub mode: DeleteMode,
+    /// How often an incremental table's keys are compared.
+    pub every: Duration,
+    /// The brake: a larger share of the live rows (0.0 to 1.0) is refused with 65.
+    pub at_most: f64,
+}
+
+/// What becomes of a row that is gone from the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeleteMode {
+    /// It stays, with `_sankofa_deleted_at` set.
+    Soft,
+    /// It goes.
+    Hard,
+    /// Nothing: absence is not looked for.
+    Ignore,
+}
+
+/// `on_schema_change:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaPolicy {
+    /// Change the warehouse table and read everything again.
+    FullRefresh,
+    /// Change the warehouse table and go on.
+    Evolve,
+    /// Refuse with 65.
+    Fail,
+}
+
+/// `publish:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Publish {
+    /// All tables of a run in one commit.
+    Together,
+    /// Each table in a commit of its own.
+    Each,
+}
+
+/// One quality check of one table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// What is measured, against which bound.
+    pub rule: Rule,
+    /// Which rows.
+    pub scope: Scope,
+    /// What a miss leads to.
+    pub severity: Severity,
+}
+
+/// What a check measures, against which bound.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// At least so many rows.
+    MinRows(u64),
+    /// At most so many rows.
+    MaxRows(u64),
+    /// The row count may differ from the previous run's by at most this share of it (0.3 = 30 %).
+    MaxChange(f64),
+    /// At most this share of NULLs in the column.
+    NullRate { column: String, at_most: f64 },
+    /// No two rows equal in these columns (NULLs are distinct).
+    Unique(Vec<String>),
+    /// The newest value of the column is at most so old.
+    Freshness { column: String, at_most: Duration },
+    /// Every value of the column that is not NULL is one of these, as text.
+    Accepted { column: String, values: Vec<String> },
+    /// Every value of the columns that is not NULL is found in `table`(`to`), a table in the warehouse.
+    References { columns: Vec<String>, table: TableName, to: Vec<String> },
+    /// A query that returns no row; `{table}` stands for the rows in scope.
+    Sql { name: String, query: String },
+}
+
+/// Which rows a check looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// This run's rows.
+    Batch,
+    /// The table as it would be published.
+    Table,
+}
+
+/// What a miss leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// It is told; the run goes on.
+    Warn,
+    /// Nothing is published (65).
+    Fail,
+}
