@@ -5,4 +5,8 @@
 pub mod error;
 pub mod table;
 
+pub mod pg;
+
 pub mod config;
+
+pub mod etl;

@@ -1,0 +1,2 @@
+//! PostgreSQL: what is known of it in one place.
+pub mod copy;
