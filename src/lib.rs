@@ -4,5 +4,9 @@
 
 pub mod error;
 pub mod table;
+pub mod report;
+pub mod progress;
+pub mod logging;
+pub mod stop;
 
 pub mod config;
