@@ -4,6 +4,10 @@
 
 pub mod error;
 pub mod table;
+pub mod report;
+pub mod progress;
+pub mod logging;
+pub mod stop;
 
 pub mod pg;
 
