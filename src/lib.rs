@@ -9,8 +9,9 @@ pub mod progress;
 pub mod logging;
 pub mod stop;
 
+pub mod secret;
 pub mod pg;
 
 pub mod config;
-
+pub mod ledger;
 pub mod etl;
