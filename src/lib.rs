@@ -3,4 +3,7 @@
 //! The map, in reading order; arrows point down this list only (`tests/architecture.rs` holds them).
 
 pub mod error;
+
 pub mod secret;
+
+pub mod pg;
