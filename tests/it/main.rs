@@ -1,0 +1,6 @@
+//! The one integration binary: everything that needs real servers, one module per subject.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod testbed;
