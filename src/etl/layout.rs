@@ -6,9 +6,9 @@
 //!        applies whatever the pipeline says.
 //! Not here: which rows (`etl::window`), what a change against last time means (`etl::contract`).
 
-use crate::config::guard;
+use crate::config::guard::strictest;
 use crate::config::model::{Guard, Mask, TableSpec};
-use crate::error::Failure;
+use crate::error::{Failure, nearest_hint};
 use crate::etl::types::{self, Carried, Sides};
 use crate::pg::copy::Field;
 use crate::table::{Column, SourceTable, quote};
@@ -61,34 +61,27 @@ const COLUMNS: usize = 1597;
 /// 78 when a setting names a column that is not there, the guard forbids the table, a mask would
 /// destroy the key, or nothing is left to read.
 pub fn lay_out(table: &SourceTable, spec: &TableSpec, around: &Surroundings) -> Result<Layout, Failure> {
-    if guard::never_table(around.guard, around.database, &table.name) {
-        return Err(Failure::config(format!("cannot read {}: the operator's guard says never", table.name))
-            .hint("Take the table out of the pipeline, or ask the operator about `guard: never` in sankofa.yaml."));
-    }
+    refuse_guarded(table, spec, around)?;
     check_names(table, spec)?;
+    let names: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
+    let never = around.guard.never_columns(around.database, &table.name, &names);
+    let masks = strictest(&spec.mask, &around.guard.masks(around.database, &table.name, &names));
     let columns: Vec<LayoutColumn> = table
         .columns
         .iter()
-        .filter(|column| selected(&column.name, spec))
-        .filter(|column| !guard::never_column(around.guard, around.database, &table.name, &column.name))
-        .map(|column| lay_column(column, table, spec, around))
+        .filter(|column| selected(&column.name, spec) && !never.contains(&column.name))
+        .map(|column| lay_column(column, masks.get(&column.name).copied(), around.sides))
         .collect();
     if columns.len() > COLUMNS {
         return Err(Failure::config(format!("cannot load {}: it has more than {COLUMNS} columns", table.name))
             .hint("Exclude some with `columns: {exclude: [...]}`."));
     }
     let (key, key_proven) = choose_key(table, spec, &columns)?;
-    let extra_key = spec
-        .replication_key
-        .clone()
-        .filter(|name| name != "xmin" && !columns.iter().any(|column| column.name == *name));
-    if let Some(name) = &extra_key
-        && guard::never_column(around.guard, around.database, &table.name, name)
-    {
-        return Err(Failure::config(format!(
-            "cannot read {}: the operator's guard says never of its replication key {name}",
-            table.name
-        )));
+    let travels = |name: &String| columns.iter().any(|column| column.name == *name);
+    let extra_key = spec.replication_key.clone().filter(|name| name != "xmin" && !travels(name));
+    if let Some(name) = extra_key.as_ref().filter(|name| never.contains(name)) {
+        let what = format!("cannot read {}: the operator's guard says never of its replication key {name}", table.name);
+        return Err(Failure::config(what).hint("Name another `replication_key:`, or read the table whole."));
     }
     Ok(Layout { columns, key, key_proven, extra_key })
 }
@@ -98,13 +91,30 @@ fn selected(name: &str, spec: &TableSpec) -> bool {
     spec.include.as_deref().is_none_or(named) && !named(&spec.exclude)
 }
 
-fn lay_column(column: &Column, table: &SourceTable, spec: &TableSpec, around: &Surroundings) -> LayoutColumn {
-    let mask = guard::mask_of(around.guard, around.database, &table.name, &column.name, &spec.mask);
+fn lay_column(column: &Column, mask: Option<Mask>, sides: &Sides) -> LayoutColumn {
     let carried = match mask {
         Some(Mask::Hmac | Mask::Redact) => Carried::text(),
-        Some(Mask::Nullify) | None => types::carry(&column.column_type, around.sides),
+        Some(Mask::Nullify) | None => types::carry(&column.column_type, sides),
     };
     LayoutColumn { name: column.name.clone(), source: column.clone(), carried, mask }
+}
+
+/// Refuses a table that must never be read, and a filter that could tell what must never be.
+fn refuse_guarded(table: &SourceTable, spec: &TableSpec, around: &Surroundings) -> Result<(), Failure> {
+    let names: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
+    if let Some(pattern) = around.guard.never_table(around.database, &table.name) {
+        let what = format!("cannot read {}: the operator's guard says never ({})", table.name, pattern.text);
+        return Err(Failure::config(what).hint("Take the table out of the pipeline: only the operator can change `guard:`."));
+    }
+    let told = spec.filter.as_ref().and_then(|sql| around.guard.told_by(around.database, &table.name, &names, sql));
+    match told {
+        Some(pattern) => Err(Failure::config(format!(
+            "cannot read {}: its filter looks at what the operator's guard covers ({})",
+            table.name, pattern.text
+        ))
+        .hint("Filter by other columns.")),
+        None => Ok(()),
+    }
 }
 
 fn check_names(table: &SourceTable, spec: &TableSpec) -> Result<(), Failure> {
@@ -122,7 +132,7 @@ fn check_names(table: &SourceTable, spec: &TableSpec) -> Result<(), Failure> {
                 "cannot read {}: {setting} names column {name:?}, which is not there",
                 table.name
             ))
-            .hint(crate::config::nearest_hint(name, known)));
+            .hint(nearest_hint(name, known)));
         }
     }
     for name in table.columns.iter().map(|column| &column.name).chain([&spec.target]) {
