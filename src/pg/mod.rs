@@ -6,9 +6,14 @@
 //! Not here: what is asked of the server (`etl`, `ledger`).
 
 pub mod connect;
+mod endpoint;
+mod options;
 pub mod params;
 pub mod public;
+pub mod session;
 mod tls;
 
-pub use connect::{Canceller, Session, SessionOptions, connect};
-pub use params::{ConnectParams, Endpoint};
+pub use connect::{SessionOptions, connect};
+pub use endpoint::Endpoint;
+pub use params::ConnectParams;
+pub use session::{Canceller, Session};
