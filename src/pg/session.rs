@@ -107,11 +107,13 @@ impl Session {
         self.journal.lock().notices.drain(..).collect()
     }
 
-    /// As [`public::failure`], but says why the connection is gone where the server said so.
+    /// As [`public::failure`], and better where a session is at hand: says why the connection is
+    /// gone if the server said so, and that a standby is read only until it is promoted (75).
     pub fn failure(&self, error: tokio_postgres::Error, cannot: &str) -> anyhow::Error {
         let told = self.journal.lock().end.clone();
         match (error.is_closed(), told) {
             (true, Some((code, failure))) => public::wrap(cannot, code, failure),
+            _ if self.in_recovery => public::failure_on_standby(error, cannot),
             _ => public::failure(error, cannot),
         }
     }

@@ -111,3 +111,43 @@ async fn a_lock_that_is_held_and_a_deadlock_are_75() {
     assert_eq!(public::sqlstate(&error).as_deref(), Some("40P01"));
     assert_eq!(classify(&error).kind, Kind::Temporary);
 }
+
+#[tokio::test]
+async fn a_read_that_a_standby_cancels_is_75_with_a_hint_of_its_own() {
+    for major in [13, 15, 18] {
+        let primary = Server::new(major).start();
+        let standby = primary.standby_with(&[("max_standby_streaming_delay", "0")]);
+        primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id").await;
+        standby.catch_up(&primary).await;
+        let uri = format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/postgres", standby.port());
+        let session = open(&uri).await;
+        assert!(session.in_recovery && session.read_only);
+        session
+            .client
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t")
+            .await
+            .unwrap();
+        let read = session.client.batch_execute("SELECT pg_sleep(20), count(*) FROM t");
+        let vacuum = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            primary.sql("DELETE FROM t").await;
+            primary.sql("VACUUM t").await;
+        };
+        let (done, ()) = tokio::join!(read, vacuum);
+        let failure = classify(&session.failure(done.unwrap_err(), "cannot read t"));
+        assert_eq!(failure.kind, Kind::Temporary, "{}", failure.what);
+        assert!(
+            failure.hint.as_deref().unwrap_or_default().contains("hot_standby_feedback"),
+            "{}",
+            failure.what
+        );
+
+        let session = open(&uri).await;
+        for sql in ["CREATE TABLE u ()", "VACUUM t"] {
+            let error = session.client.batch_execute(sql).await.unwrap_err();
+            let error = session.failure(error, "cannot write");
+            assert_eq!(public::sqlstate(&error).as_deref(), Some("25006"));
+            assert_eq!(classify(&error).kind, Kind::Temporary, "{sql}: {error:#}");
+        }
+    }
+}
