@@ -6,19 +6,19 @@
 //!        of the first; no password in an error; nothing outlives the dropped session.
 //! Not here: what the options mean (`params`), what server errors mean (`public`).
 
-use super::params::{ChannelBinding, ConnectParams, Endpoint, SslMode, Target};
+use super::endpoint::Endpoint;
+use super::params::{ChannelBinding, ConnectParams, SslMode, Target};
+use super::session::Session;
 use super::{public, tls};
 use crate::error::{Failure, Kind, most_serious};
 use crate::secret::Connection;
 use secrecy::ExposeSecret;
-use std::collections::VecDeque;
 use std::error::Error as _;
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::Once;
 use std::time::Duration;
-use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, SimpleQueryMessage, Socket, config};
+use tokio_postgres::{Config, config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What a session is for.
@@ -58,181 +58,6 @@ impl SessionOptions {
         self.pin = Some(endpoint.clone());
         self
     }
-}
-
-/// One open session; dropping it closes the socket.
-#[derive(Debug)]
-pub struct Session {
-    /// To talk to the server.
-    pub client: Client,
-    /// Where the session is, address included.
-    pub endpoint: Endpoint,
-    /// `server_version_num`, such as 150020.
-    pub version_num: u32,
-    /// Whether the server was in recovery (a standby) at login.
-    pub in_recovery: bool,
-    /// Whether transactions were read only at login.
-    pub read_only: bool,
-    id: String,
-    tls: MakeRustlsTls,
-    journal: Arc<Journal>,
-    driver: Driver,
-}
-
-impl Session {
-    /// Major version, such as 15.
-    pub fn major(&self) -> u32 {
-        self.version_num / 10_000
-    }
-
-    /// Id of the connection it was opened from.
-    pub fn connection_id(&self) -> &str {
-        &self.id
-    }
-
-    /// Sets parameters for the rest of the session, in one round trip.
-    ///
-    /// # Errors
-    /// 78 for a parameter the server does not know, 77 for one the role may not set.
-    pub async fn set(&self, settings: &[(String, String)]) -> anyhow::Result<()> {
-        if settings.is_empty() {
-            return Ok(());
-        }
-        let calls = settings
-            .iter()
-            .map(|(name, value)| format!("set_config({}, {}, false)", literal(name), literal(value)));
-        let sql = format!("SELECT {}", calls.collect::<Vec<_>>().join(", "));
-        let done = self.client.simple_query(&sql).await;
-        done.map_err(|error| {
-            self.failure(error, &format!("cannot set parameters of the session on {}", self.id))
-        })?;
-        Ok(())
-    }
-
-    /// Ends the query this session is running; the session stays usable.
-    ///
-    /// # Errors
-    /// 75 if the server cannot be told within 3 s.
-    pub async fn cancel(&self) -> anyhow::Result<()> {
-        self.canceller().cancel().await
-    }
-
-    /// A handle that cancels this session's query from another task.
-    pub fn canceller(&self) -> Canceller {
-        Canceller { id: self.id.clone(), token: self.client.cancel_token(), tls: self.tls.clone() }
-    }
-
-    /// Public texts of the notices the server has sent since the last call, oldest first, at
-    /// most 100.
-    pub fn take_notices(&self) -> Vec<String> {
-        self.journal.lock().notices.drain(..).collect()
-    }
-
-    /// As [`public::failure`], but says why the connection is gone where the server said so.
-    pub fn failure(&self, error: tokio_postgres::Error, cannot: &str) -> anyhow::Error {
-        let told = self.journal.lock().end.clone();
-        match (error.is_closed(), told) {
-            (true, Some((code, failure))) => public::wrap(cannot, code, failure),
-            _ => public::failure(error, cannot),
-        }
-    }
-
-    /// Says goodbye to the server; waits at most 1 s for it.
-    pub async fn close(self) {
-        let Session { client, mut driver, .. } = self;
-        drop(client);
-        let _ = tokio::time::timeout(Duration::from_secs(1), &mut driver.0).await;
-    }
-}
-
-/// Cancels one session's query, from anywhere.
-#[derive(Clone)]
-pub struct Canceller {
-    id: String,
-    token: CancelToken,
-    tls: MakeRustlsTls,
-}
-
-const CANCEL_WITHIN: Duration = Duration::from_secs(3);
-
-impl Canceller {
-    /// As [`Session::cancel`].
-    pub async fn cancel(&self) -> anyhow::Result<()> {
-        let cannot = format!("cannot cancel the query on {}", self.id);
-        match tokio::time::timeout(CANCEL_WITHIN, self.token.cancel_query(self.tls.0.clone())).await {
-            Ok(done) => done.map_err(|error| public::failure(error, &cannot)),
-            Err(_) => {
-                Err(Failure::temporary(format!("{cannot}: no answer within {} s", CANCEL_WITHIN.as_secs()))
-                    .into())
-            }
-        }
-    }
-}
-
-#[derive(Clone)]
-struct MakeRustlsTls(MakeRustlsConnect);
-
-impl std::fmt::Debug for MakeRustlsTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MakeRustlsTls")
-    }
-}
-
-/// What the server said outside of answers.
-#[derive(Debug, Default)]
-struct Journal(Mutex<Said>);
-
-#[derive(Debug, Default)]
-struct Said {
-    notices: VecDeque<String>,
-    end: Option<(Option<String>, Failure)>,
-}
-
-const NOTICES_KEPT: usize = 100;
-
-impl Journal {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, text: String) {
-        let mut said = self.lock();
-        if said.notices.len() == NOTICES_KEPT {
-            said.notices.pop_front();
-        }
-        said.notices.push_back(text);
-    }
-}
-
-/// The task that moves bytes; aborted with the session.
-#[derive(Debug)]
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-type Wire = tokio_postgres::Connection<
-    Socket,
-    <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream,
->;
-
-fn drive(mut wire: Wire, journal: Arc<Journal>) -> Driver {
-    Driver(tokio::spawn(async move {
-        while let Some(message) = std::future::poll_fn(|cx| wire.poll_message(cx)).await {
-            match message {
-                Ok(AsyncMessage::Notice(notice)) => journal.note(public::public_text(&notice)),
-                Ok(_) => {}
-                Err(error) => {
-                    let code = error.code().map(|state| state.code().to_string());
-                    journal.lock().end = Some((code, public::cause(&error)));
-                    return;
-                }
-            }
-        }
-    }))
 }
 
 /// Opens a session on the first server of `connection` that answers and fits its
@@ -372,25 +197,11 @@ impl Dialer<'_> {
     async fn login(&self, at: &Endpoint, mode: config::SslMode) -> Result<Session, (Refusal, bool)> {
         let config = self.config(at, mode);
         let attempt = async {
-            let (client, wire) = config.connect(self.tls.clone()).await?;
-            let journal = Arc::new(Journal::default());
-            let driver = drive(wire, journal.clone());
-            let facts = facts(&client).await?;
-            Ok((client, journal, driver, facts))
+            let opened = config.connect(self.tls.clone()).await?;
+            Session::start(opened, at, &self.params.id, &self.tls).await
         };
         let opened = self.in_time(attempt).await.map_err(|failure| (failure.into(), false))?;
-        let (client, journal, driver, facts) = opened.map_err(|error| self.refusal(&error))?;
-        Ok(Session {
-            client,
-            endpoint: at.clone(),
-            version_num: facts.version_num,
-            in_recovery: facts.in_recovery,
-            read_only: facts.read_only,
-            id: self.params.id.clone(),
-            tls: MakeRustlsTls(self.tls.clone()),
-            journal,
-            driver,
-        })
+        opened.map_err(|error| self.refusal(&error))
     }
 
     fn config(&self, at: &Endpoint, mode: config::SslMode) -> Config {
@@ -500,29 +311,6 @@ fn socket_denied(error: &tokio_postgres::Error) -> bool {
     io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-struct Facts {
-    version_num: u32,
-    in_recovery: bool,
-    read_only: bool,
-}
-
-/// Asked by the simple protocol: one round trip, and poolers understand it.
-async fn facts(client: &Client) -> Result<Facts, tokio_postgres::Error> {
-    let sql = "SELECT current_setting('server_version_num'), pg_catalog.pg_is_in_recovery(), \
-               current_setting('transaction_read_only')";
-    let answer = client.simple_query(sql).await?;
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let text = |nth| row.and_then(|row| row.get(nth)).unwrap_or_default();
-    Ok(Facts {
-        version_num: text(0).parse().unwrap_or(0),
-        in_recovery: text(1) == "t",
-        read_only: text(2) == "on",
-    })
-}
-
 /// PostgreSQL manual, 32.1.2, `target_session_attrs`.
 fn fits(target: Target, session: &Session) -> bool {
     match target {
@@ -556,11 +344,6 @@ const NAME_BYTES: usize = 63;
 fn cut(name: &str) -> &str {
     let end = (0..=NAME_BYTES.min(name.len())).rev().find(|&end| name.is_char_boundary(end));
     &name[..end.unwrap_or(0)]
-}
-
-/// A string constant that reads the same whatever `standard_conforming_strings` says.
-fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 // What libpq would take from the environment; connections are complete without it, and a
@@ -607,10 +390,5 @@ mod tests {
         assert_eq!(cut("sankofa/hr"), "sankofa/hr");
         assert_eq!(cut(&"x".repeat(70)).len(), 63);
         assert_eq!(cut(&"é".repeat(40)).len(), 62);
-    }
-
-    #[test]
-    fn a_setting_cannot_break_out_of_its_quotes() {
-        assert_eq!(literal(r"a'b\c"), r"E'a''b\\c'");
     }
 }

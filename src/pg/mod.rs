@@ -7,10 +7,15 @@
 
 pub mod connect;
 pub mod copy;
+mod endpoint;
+mod options;
 pub mod introspect;
 pub mod params;
 pub mod public;
+pub mod session;
 mod tls;
 
-pub use connect::{Canceller, Session, SessionOptions, connect};
-pub use params::{ConnectParams, Endpoint};
+pub use connect::{SessionOptions, connect};
+pub use endpoint::Endpoint;
+pub use params::ConnectParams;
+pub use session::{Canceller, Session};

@@ -2,49 +2,17 @@
 //!
 //! In:    one connection of type `postgres`.
 //! Out:   [`ConnectParams`], checked; nothing is opened or looked up.
-//! Holds: pure; an option is obeyed, harmless, or refused by name, never silently dropped; no
-//!        value is quoted, nor a key that resembles no option.
-//! Not here: opening a session (`connect`), reading certificates (`tls`).
-//!
-//! Source: PostgreSQL 18 manual, 32.1.2 "Parameter Key Words"; Airflow's PostgresHook hands every
-//! extra to libpq except those of [`AIRFLOW_ONLY`].
+//! Holds: pure; no part of a connection that could be a piece of its password is quoted.
+//! Not here: which options there are (`options`), opening a session (`connect`), reading
+//!        certificates (`tls`).
 
+use super::endpoint::{Endpoint, endpoints};
+use super::options::{Checked, Extra, check_extra};
 use crate::error::Failure;
-use crate::secret::{Connection, UnusableExtra};
+use crate::secret::Connection;
 use secrecy::SecretString;
-use serde_json::{Map, Value};
-use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// One server: a host and port, or a socket directory and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Name, address, or directory of a Unix socket (starts with `/`).
-    pub host: String,
-    /// Port; also part of a socket's file name.
-    pub port: u16,
-    /// The address a name stood for when a session was opened; a pinned endpoint goes there.
-    pub address: Option<IpAddr>,
-}
-
-impl Endpoint {
-    /// Whether it is a Unix socket, where TLS is never spoken.
-    pub fn is_socket(&self) -> bool {
-        self.host.starts_with('/')
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.as_str() {
-            directory if self.is_socket() => write!(f, "{directory}/.s.PGSQL.{}", self.port),
-            address if address.contains(':') => write!(f, "[{address}]:{}", self.port),
-            name => write!(f, "{name}:{}", self.port),
-        }
-    }
-}
 
 /// `sslmode`, from none to full verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,89 +153,6 @@ pub struct ConnectParams {
     pub tcp_user_timeout: Option<Duration>,
 }
 
-/// Extras that Airflow's hooks read themselves and never hand to libpq.
-pub const AIRFLOW_ONLY: &[&str] = &[
-    "iam",
-    "redshift",
-    "redshift-serverless",
-    "cursor",
-    "cluster-identifier",
-    "workgroup-name",
-    "aws_conn_id",
-    "azure_conn_id",
-    "sqlalchemy_scheme",
-    "sqlalchemy_query",
-];
-
-/// What becomes of a libpq option.
-enum Treatment {
-    /// It is obeyed.
-    Obeyed,
-    /// It changes nothing here.
-    Ignored,
-    /// These values change nothing here; any other is refused.
-    Only(&'static [&'static str]),
-    /// It is refused, for this reason.
-    Refused(&'static str),
-}
-
-use Treatment::{Ignored, Obeyed, Only, Refused};
-
-const OPTIONS: &[(&str, Treatment)] = &[
-    ("host", Obeyed),
-    ("port", Obeyed),
-    ("dbname", Obeyed),
-    ("user", Obeyed),
-    ("password", Obeyed),
-    ("channel_binding", Obeyed),
-    ("connect_timeout", Obeyed),
-    ("options", Obeyed),
-    ("keepalives", Obeyed),
-    ("keepalives_idle", Obeyed),
-    ("keepalives_interval", Obeyed),
-    ("keepalives_count", Obeyed),
-    ("tcp_user_timeout", Obeyed),
-    ("sslmode", Obeyed),
-    ("sslnegotiation", Obeyed),
-    ("sslcert", Obeyed),
-    ("sslkey", Obeyed),
-    ("sslrootcert", Obeyed),
-    ("ssl_min_protocol_version", Obeyed),
-    ("target_session_attrs", Obeyed),
-    ("application_name", Ignored),
-    ("fallback_application_name", Ignored),
-    ("krbsrvname", Ignored),
-    ("gsslib", Ignored),
-    ("sslcompression", Ignored), // no TLS library has it any more
-    ("client_encoding", Only(&["utf8", "utf-8", "UTF8", "UTF-8", "auto", "unicode"])),
-    ("gssencmode", Only(&["disable", "prefer"])),
-    ("gssdelegation", Only(&["0"])),
-    ("load_balance_hosts", Only(&["disable"])),
-    ("replication", Only(&["false", "off", "no", "0"])),
-    ("requiressl", Only(&["0"])),
-    ("sslcertmode", Only(&["allow"])),
-    ("sslsni", Only(&["1"])),
-    ("ssl_max_protocol_version", Only(&["", "TLSv1.3"])),
-    ("sslpassword", Refused("give it a key that is not encrypted")),
-    ("hostaddr", Refused("write the address as host")),
-    ("passfile", Refused("the password belongs into the connection")),
-    ("service", Refused("host, schema and login belong into the connection")),
-    ("servicefile", Refused("host, schema and login belong into the connection")),
-    ("require_auth", Refused("use channel_binding=require")),
-    ("requirepeer", Refused("it is not supported")),
-    ("sslcrl", Refused("it is not supported")),
-    ("sslcrldir", Refused("it is not supported")),
-    ("sslkeylogfile", Refused("it would write TLS keys to a file")),
-    ("scram_client_key", Refused("it is not supported")),
-    ("scram_server_key", Refused("it is not supported")),
-    ("min_protocol_version", Only(&["3.0"])),
-    ("max_protocol_version", Ignored), // 3.0 is spoken, which every bound allows
-    ("oauth_issuer", Refused("it is not supported")),
-    ("oauth_client_id", Refused("it is not supported")),
-    ("oauth_client_secret", Refused("it is not supported")),
-    ("oauth_scope", Refused("it is not supported")),
-];
-
 // Types a message may name; another could be the first half of a password without its scheme.
 const AIRFLOW_TYPES: &[&str] = &[
     "aws",
@@ -300,8 +185,6 @@ const AIRFLOW_TYPES: &[&str] = &[
     "trino",
     "vault",
 ];
-
-type Checked<T> = Result<T, Failure>;
 
 impl ConnectParams {
     /// Reads `connection` as libpq reads its options.
@@ -397,54 +280,6 @@ fn check_type(connection: &Connection) -> Checked<()> {
     }
 }
 
-fn check_extra(connection: &Connection) -> Checked<()> {
-    match &connection.unusable_extra {
-        Some(UnusableExtra::NotJson) => return Err(Failure::config("its extra is not JSON")),
-        Some(UnusableExtra::NotAnObject(_)) => {
-            return Err(Failure::config("its extra is JSON, but no object"));
-        }
-        None => {}
-    }
-    for (nth, (key, value)) in connection.extra.iter().enumerate() {
-        if AIRFLOW_ONLY.contains(&key.as_str()) {
-            continue;
-        }
-        let Some((name, treatment)) = OPTIONS.iter().find(|(name, _)| name == key) else {
-            return Err(unknown_option(nth + 1, key));
-        };
-        match treatment {
-            Obeyed | Ignored => {}
-            Only(harmless) => match scalar(name, value)? {
-                Some(text) if !harmless.contains(&text.as_str()) => {
-                    let choice = harmless.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>();
-                    return Err(Failure::config(format!(
-                        "its {name} can only be {} here",
-                        choice.join(" or ")
-                    )));
-                }
-                _ => {}
-            },
-            Refused(reason) => return Err(Failure::config(format!("its {name} is refused: {reason}"))),
-        }
-    }
-    Ok(())
-}
-
-/// Names the nearest option; the key itself only if it is a plain misspelling of it.
-fn unknown_option(nth: usize, key: &str) -> Failure {
-    let nearest = OPTIONS
-        .iter()
-        .map(|(name, _)| (strsim::damerau_levenshtein(name, &key.to_lowercase()), *name))
-        .min()
-        .filter(|(distance, name)| *distance <= 3 && *distance * 2 < name.len());
-    match nearest {
-        Some((_, name)) => Failure::config(format!("{key} is no option of libpq"))
-            .hint(format!("The nearest option is {name}.")),
-        None => Failure::config(format!("number {nth} of its extras is no option of libpq"))
-            .hint("A `?` or `/` in its password that is not percent-encoded also makes extras."),
-    }
-}
-
 /// `postgres://u:a/b@h/db` puts half a password where host and database belong: nothing of it may be shown.
 fn check_for_stray_at(connection: &Connection) -> Checked<()> {
     let stray = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains('@'));
@@ -497,90 +332,6 @@ fn keepalives(extra: &Extra) -> Checked<Keepalives> {
         interval_s: number("keepalives_interval", KEEPALIVES.interval_s)?,
         count: number("keepalives_count", KEEPALIVES.count)?,
     })
-}
-
-const DEFAULT_PORT: u16 = 5432;
-
-/// Hosts by comma, each with its own port, one of as many ports, or the one port of all.
-fn endpoints(hosts: &str, ports: &Option<String>, port: Option<u16>) -> Checked<Vec<Endpoint>> {
-    let hosts: Vec<&str> = hosts.split(',').map(str::trim).collect();
-    let ports: Vec<u16> = match ports.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
-        None => vec![one_port(&port.unwrap_or(DEFAULT_PORT).to_string())?],
-        Some(list) => list.split(',').map(|text| one_port(text.trim())).collect::<Checked<_>>()?,
-    };
-    if ports.len() > 1 && ports.len() != hosts.len() {
-        return Err(Failure::config(format!("it has {} ports for {} hosts", ports.len(), hosts.len())));
-    }
-    let port_of = |nth: usize| ports.get(nth).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
-    hosts.iter().enumerate().map(|(nth, host)| endpoint(host, port_of(nth))).collect()
-}
-
-fn endpoint(host: &str, port: u16) -> Checked<Endpoint> {
-    let (host, port) = match host {
-        "" => return Err(Failure::config("one of its hosts is empty")),
-        path if path.starts_with('/') => (path, port),
-        other => match other.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, "")) => (address, port),
-            Some((address, rest)) => (address, one_port(rest.strip_prefix(':').unwrap_or(rest))?),
-            None => match other.split_once(':') {
-                Some((name, own)) if !own.contains(':') => (name, one_port(own)?),
-                _ => (other, port), // an IPv6 address without brackets, or no colon at all
-            },
-        },
-    };
-    match host.contains(['@', '\0']) {
-        true => Err(Failure::config("one of its hosts is no host name")),
-        false => Ok(Endpoint { host: host.into(), port, address: None }),
-    }
-}
-
-fn one_port(text: &str) -> Checked<u16> {
-    match text.parse() {
-        Ok(port) if port > 0 => Ok(port),
-        Err(_) if text.is_empty() => Ok(DEFAULT_PORT),
-        _ => Err(Failure::config("one of its ports is no number from 1 to 65535")),
-    }
-}
-
-/// A scalar by its text: Airflow gives the same extra as text, number or boolean.
-fn scalar(key: &str, value: &Value) -> Checked<Option<String>> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.clone())),
-        Value::Number(_) | Value::Bool(_) => Ok(Some(value.to_string())),
-        Value::Array(_) | Value::Object(_) => {
-            Err(Failure::config(format!("its {key} is neither a text nor a number")))
-        }
-    }
-}
-
-struct Extra<'a>(&'a Map<String, Value>);
-
-impl Extra<'_> {
-    fn text(&self, key: &'static str) -> Checked<Option<String>> {
-        self.0.get(key).map_or(Ok(None), |value| scalar(key, value))
-    }
-
-    fn number(&self, key: &'static str) -> Checked<Option<i64>> {
-        match self.text(key)?.filter(|text| !text.trim().is_empty()) {
-            None => Ok(None),
-            Some(text) => match text.trim().parse() {
-                Ok(number) => Ok(Some(number)),
-                Err(_) => Err(Failure::config(format!("its {key} is no whole number"))),
-            },
-        }
-    }
-
-    fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Checked<Option<T>> {
-        let Some(text) = self.text(key)?.filter(|text| !text.is_empty()) else { return Ok(None) };
-        match words.iter().find(|(word, _)| *word == text) {
-            Some((_, meaning)) => Ok(Some(*meaning)),
-            None => {
-                let choice = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-                Err(Failure::config(format!("its {key} is none of {choice}")))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,20 @@ pub fn failure(error: Error, cannot: &str) -> anyhow::Error {
     wrap(cannot, code, cause(&error))
 }
 
+/// As [`failure`] on a server in recovery, where "read only" (25006) ends with its promotion.
+///
+/// The server itself says so of some statements only: of others it tells the same as to a
+/// session that was made read only (measured, 13 to 18).
+pub(super) fn failure_on_standby(error: Error, cannot: &str) -> anyhow::Error {
+    let code = error.code().map(|state| state.code().to_string());
+    let mut failure = cause(&error);
+    if code.as_deref() == Some("25006") {
+        failure.kind = Kind::Temporary;
+        failure.hint = Some(RECOVERY_HINT.into());
+    }
+    wrap(cannot, code, failure)
+}
+
 /// A failure with the SQLSTATE it came from.
 pub(super) fn wrap(cannot: &str, code: Option<String>, failure: Failure) -> anyhow::Error {
     ServerError { cannot: cannot.to_string(), code, failure }.into()
@@ -59,6 +73,7 @@ pub fn cause(error: &Error) -> Failure {
         return db_cause(db);
     }
     match io_cause(error) {
+        Some(io) if error.to_string() == CONNECTING => Failure::temporary(io_text(io)),
         Some(io) => Failure::temporary(format!("{error}: {}", io_text(io))),
         None if error.is_closed() => Failure::temporary("the server closed the connection"),
         // A conversion error may quote the value it choked on, so its source stays hidden.
@@ -66,15 +81,15 @@ pub fn cause(error: &Error) -> Failure {
     }
 }
 
+// `tokio_postgres` keeps its kinds private, its words are all there is (0.7.18, `error/mod.rs`).
+const CONNECTING: &str = "error connecting to server";
+const NETWORK: &[&str] =
+    &[CONNECTING, "error communicating with the server", "error performing TLS handshake"];
+
 fn io_cause(error: &Error) -> Option<&io::Error> {
     // Errors of parsing and encoding carry an io::Error too, and are not the network's.
-    let network = [
-        "error communicating with the server",
-        "error connecting to server",
-        "error performing TLS handshake",
-    ];
     let source = error.source()?.downcast_ref::<io::Error>()?;
-    network.contains(&error.to_string().as_str()).then_some(source)
+    NETWORK.contains(&error.to_string().as_str()).then_some(source)
 }
 
 /// The system's own words for an I/O error, without its number.
@@ -151,9 +166,7 @@ fn verdict(code: &str, error: &DbError) -> (Kind, Option<String>) {
         _ if code.starts_with("57P0") || code.starts_with("08") || code.starts_with("53") => {
             (Kind::Temporary, None)
         }
-        "25006" if during_recovery(error) => {
-            (Kind::Temporary, hint("The server is in recovery; it takes writes once it is promoted."))
-        }
+        "25006" if during_recovery(error) => (Kind::Temporary, hint(RECOVERY_HINT)),
         "25006" => {
             (Kind::Config, hint("The session or the server is read only; name a server that takes writes."))
         }
@@ -169,6 +182,7 @@ fn verdict(code: &str, error: &DbError) -> (Kind, Option<String>) {
 
 const STANDBY_HINT: &str = "The standby cancelled the read to replay changes; run it again, or raise \
                             max_standby_streaming_delay or turn on hot_standby_feedback there.";
+const RECOVERY_HINT: &str = "The server is in recovery; it takes writes once it is promoted.";
 const POOLER_HINT: &str = "A pooler refused a start-up option: remove `options` from the connection, or name the \
                            PostgreSQL server itself.";
 

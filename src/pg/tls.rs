@@ -258,6 +258,7 @@ fn alert_cause(alert: AlertDescription) -> Failure {
         | Alert::CertificateRevoked
         | Alert::CertificateUnknown
         | Alert::CertificateRequired
+        | Alert::DecryptError // signed by another authority of the same name
         | Alert::AccessDenied => {
             Failure::permission(format!("the server refused our certificate ({alert:?})"))
                 .hint("Check sslcert and sslkey of the connection.")

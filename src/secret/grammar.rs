@@ -70,8 +70,8 @@ impl std::error::Error for Fault {}
 /// Reads `text` as connection `id`: JSON when it starts with `{`, else a URI.
 ///
 /// # Errors
-/// A [`Fault`] wherever the Task SDK raises, and where a field could never be used: a JSON
-/// port above 65535, a host that is a list.
+/// A [`Fault`] wherever the Task SDK raises, and where a JSON field could never be used: a
+/// port below 0 or above 65535, a host that is a list.
 pub fn parse(id: &str, text: &str) -> Result<Connection, Fault> {
     // Python's str.strip also takes the four separators U+001C to U+001F.
     let text = text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c));
@@ -200,9 +200,7 @@ pub fn from_fields(id: &str, mut fields: Map<String, Value>) -> Result<Connectio
     };
     Ok(Connection {
         id: id.into(),
-        conn_type: text_of(&fields, "conn_type")?
-            .filter(|kind| !kind.is_empty())
-            .map(|kind| normal_type(&kind)),
+        conn_type: type_of(&fields)?,
         host: text_of(&fields, "host")?,
         port: port_of(&fields)?,
         login: text_of(&fields, "login")?,
@@ -235,6 +233,16 @@ fn falsy(value: &Value) -> bool {
     }
 }
 
+/// The only field that Airflow itself insists on being a text.
+fn type_of(fields: &Map<String, Value>) -> Result<Option<String>, Fault> {
+    match fields.get("conn_type") {
+        None => Ok(None),
+        Some(value) if falsy(value) => Ok(None),
+        Some(Value::String(kind)) => Ok(Some(normal_type(kind))),
+        Some(_) => Err(Fault::Field("conn_type")),
+    }
+}
+
 fn text_of(fields: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Fault> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -244,7 +252,7 @@ fn text_of(fields: &Map<String, Value>, name: &'static str) -> Result<Option<Str
     }
 }
 
-/// Whatever Python's `int()` takes and a port can be.
+/// What Python's `int()` takes and a port can be; its `1_000` is left out.
 fn port_of(fields: &Map<String, Value>) -> Result<Option<u16>, Fault> {
     let number = match fields.get("port") {
         None => return Ok(None),

@@ -21,7 +21,6 @@ pub enum Place {
 }
 
 /// Environment variables: those of this process, or given ones.
-#[derive(Default)]
 pub struct Environment(Option<BTreeMap<String, OsString>>);
 
 impl std::fmt::Debug for Environment {
@@ -220,5 +219,27 @@ mod tests {
         let failure = classify(&all.connection("x").await.unwrap_err());
         assert_eq!(failure.kind, Kind::Config);
         assert!(!failure.what.contains("MA") && failure.what.starts_with("cannot read connection x: "));
+    }
+
+    #[tokio::test]
+    async fn an_id_is_asked_for_once_and_a_missing_one_again() {
+        let mut all = resolver(&[("AIRFLOW_VAR_A", "first")]);
+        assert_eq!(all.variable("a").await.unwrap().expose_secret(), "first");
+        assert!(all.variable("b").await.is_err());
+        let changed = [("AIRFLOW_VAR_A", "second"), ("AIRFLOW_VAR_B", "late")];
+        all.places = vec![Place::Environment(Environment::given(changed))];
+        assert_eq!(all.variable("a").await.unwrap().expose_secret(), "first");
+        assert_eq!(all.variable("b").await.unwrap().expose_secret(), "late");
+    }
+
+    #[tokio::test]
+    async fn the_first_place_that_has_the_id_answers() {
+        let place = |value| Place::Environment(Environment::given([("AIRFLOW_VAR_A", value)]));
+        let all = Resolver::new(vec![
+            Place::Environment(Environment::given([("PATH", "")])),
+            place("one"),
+            place("two"),
+        ]);
+        assert_eq!(all.variable("a").await.unwrap().expose_secret(), "one");
     }
 }

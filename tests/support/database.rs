@@ -72,6 +72,16 @@ impl Server {
 }
 
 impl Database {
+    /// One that is already there; it is dropped like any other.
+    pub(super) fn named(server: &Server, name: &str) -> Database {
+        Database { server: server.clone(), name: name.to_owned() }
+    }
+
+    /// Leaves it on the server.
+    pub(super) fn forget(mut self) {
+        self.name.clear();
+    }
+
     /// Its name, unquoted.
     pub fn name(&self) -> &str {
         &self.name
@@ -177,6 +187,9 @@ impl Drop for Database {
                 self.server.keep();
                 eprintln!("database kept until the next run: {}", self.psql_command());
             }
+            return;
+        }
+        if self.name.is_empty() {
             return;
         }
         let config = self.server.config("postgres");

@@ -13,9 +13,20 @@
 mod account;
 mod bed;
 mod database;
+mod frames;
+mod guard;
+mod pooler;
+mod proxy;
+mod real;
 mod runner;
 mod server;
+mod standby;
 
-pub use database::{Database, Row};
+pub use bed::client_program;
+pub use database::{Database, Row, quote};
+pub use frames::Direction;
+pub use pooler::Pooler;
+pub use proxy::{Deed, Proxy, Rule, Seen};
+pub use real::Real;
 pub use runner::{Finished, Running, Sankofa};
-pub use server::{Builder, PASSWORD, Server, Stop, USER};
+pub use server::{Builder, MAJORS, PASSWORD, Server, Stop, USER};

@@ -76,6 +76,11 @@ impl Sankofa {
         self.folder.path()
     }
 
+    /// The environment it runs in, all of it.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Runs it to its end.
     pub async fn run<S: AsRef<str>>(&self, args: &[S]) -> Finished {
         self.spawn(args).wait().await

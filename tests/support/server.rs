@@ -2,19 +2,19 @@
 //!
 //! In:    the programs of the test bed; settings.
 //! Out:   running clusters with superuser [`USER`], each in its own folder in /tmp.
-//! Holds: a server ends with the test process however that ends (SIGKILL included): a watcher
-//!        per server waits for the end of a pipe that only the test process holds open.
-//! Not here: databases (`database`).
+//! Holds: nothing syncs to disk, every statement is logged, TCP asks for a password.
+//! Not here: its end (`guard`), databases (`database`), standbys (`standby`).
 
-use std::collections::hash_map::DefaultHasher;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use tokio::sync::OnceCell;
+
+use super::guard::Guard;
 use super::{account, bed};
 
 /// Superuser of every test server.
@@ -24,24 +24,6 @@ pub const PASSWORD: &str = "not-a-secret-only-a-test";
 
 /// Majors that Sankofa supports.
 pub const MAJORS: [u16; 6] = [13, 14, 15, 16, 17, 18];
-
-/// Waits for its standard input to end, then ends the server in folder $1 and removes the folder.
-const WATCHER: &str = r#"
-read -r _
-[ -e "$1/keep" ] && exit 0
-pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
-if [ -n "$pid" ]; then
-    kill -CONT "$pid"
-    kill -QUIT "$pid"
-    tries=100
-    while [ -e "$1/data/postmaster.pid" ] && [ $tries -gt 0 ]; do
-        tries=$((tries - 1))
-        sleep 0.1
-    done
-    [ $tries -gt 0 ] || kill -KILL "$pid"
-fi
-rm -rf "$1"
-"#;
 
 const START: &[&str] = &["start", "-w", "-t", "60", "-l", "log"];
 
@@ -60,11 +42,10 @@ pub struct Server(Arc<Cluster>);
 
 #[derive(Debug)]
 struct Cluster {
-    major: u16,
-    folder: PathBuf,
+    builder: Builder,
     port: AtomicU16,
-    watcher: Child,
-    is_kept: AtomicBool,
+    guard: Guard,
+    templates: [OnceCell<()>; 3],
 }
 
 /// A cluster to be started with settings of its own.
@@ -99,7 +80,7 @@ impl Server {
 
     /// The major version, such as 17.
     pub fn number(&self) -> u16 {
-        self.0.major
+        self.0.builder.major
     }
 
     /// TCP port on 127.0.0.1, where a password is asked for (SCRAM).
@@ -109,17 +90,17 @@ impl Server {
 
     /// Folder of the Unix socket, where superuser [`USER`] needs no password.
     pub fn socket_folder(&self) -> &Path {
-        &self.0.folder
+        self.0.guard.folder()
     }
 
     /// The cluster's data directory.
     pub fn data_folder(&self) -> PathBuf {
-        self.0.folder.join("data")
+        self.socket_folder().join("data")
     }
 
     /// The server log so far; every statement is in it, each line with `|database|`.
     pub fn log(&self) -> String {
-        let bytes = fs::read(self.0.folder.join("log")).unwrap_or_default();
+        let bytes = fs::read(self.socket_folder().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -135,26 +116,34 @@ impl Server {
     /// Starts it again, on the same port.
     pub fn start(&self) {
         self.pg_ctl(&["start", "-w", "-t", "60", "-l", "log"]).unwrap_or_else(|why| {
-            panic!("cannot start PostgreSQL {} again: {why}\n{}", self.0.major, self.log())
+            panic!("cannot start PostgreSQL {} again: {why}\n{}", self.number(), self.log())
         });
     }
 
     /// Makes it outlive this process, so that someone can look. The next run removes it.
     pub(super) fn keep(&self) {
-        if !self.0.is_kept.swap(true, Ordering::Relaxed) {
-            fs::write(self.0.folder.join("keep"), "").expect("marking a server as kept");
-        }
+        self.0.guard.keep();
+    }
+
+    /// What it was started with.
+    pub(super) fn builder(&self) -> &Builder {
+        &self.0.builder
+    }
+
+    /// Whether the template database of a real data set is there, by the set's number.
+    pub(super) fn template(&self, number: usize) -> &OnceCell<()> {
+        &self.0.templates[number]
     }
 
     fn pg_ctl(&self, args: &[&str]) -> Result<(), String> {
-        pg_ctl(self.0.major, &self.0.folder, args)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        drop(self.watcher.stdin.take());
-        let _ = self.watcher.wait();
+        let mut command = program(self.number(), "pg_ctl", self.socket_folder());
+        // Standard error is closed, not piped: the server would inherit a pipe and hold it open.
+        let status = command.args(["-D", "data", "-s"]).args(args).stderr(Stdio::null()).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("pg_ctl {}: {status}", args[0])),
+            Err(why) => Err(format!("pg_ctl {}: {why}", args[0])),
+        }
     }
 }
 
@@ -182,32 +171,33 @@ impl Builder {
 
     /// Makes and starts the cluster.
     pub fn start(self) -> Server {
-        let folder = new_folder(self.major);
-        init_cluster(self.major, &folder);
-        self.start_in(folder)
+        let guard = Guard::new(&self.major.to_string());
+        init_cluster(self.major, guard.folder());
+        self.start_in(guard)
     }
 
-    /// Starts the cluster whose data directory is already in `folder`.
-    pub(super) fn start_in(self, folder: PathBuf) -> Server {
-        let data = folder.join("data");
+    /// Starts the cluster whose data directory is already in the guarded folder.
+    pub(super) fn start_in(self, guard: Guard) -> Server {
+        let data = guard.folder().join("data");
         for (name, content) in &self.files {
             write_owned(&data.join(name), content);
         }
         let hba: String = self.hba.iter().map(|line| format!("{line}\n")).collect();
         write_owned(&data.join("pg_hba.conf"), format!("{hba}{HBA}").as_bytes());
-        let (port, is_kept) = (AtomicU16::new(0), AtomicBool::new(false));
-        let watcher = watch(&folder);
-        let server = Server(Arc::new(Cluster { major: self.major, folder, port, watcher, is_kept }));
+        let cluster =
+            Cluster { builder: self, port: AtomicU16::new(0), guard, templates: Default::default() };
+        let server = Server(Arc::new(cluster));
         // A free port may be taken by another process before the server binds it.
         for _ in 0..5 {
             let port = free_port();
-            write_owned(&data.join("testbed.conf"), self.configuration(&server.0.folder, port).as_bytes());
+            let conf = server.builder().configuration(server.socket_folder(), port);
+            write_owned(&data.join("testbed.conf"), conf.as_bytes());
             server.0.port.store(port, Ordering::Relaxed);
             if server.pg_ctl(START).is_ok() {
                 return server;
             }
         }
-        panic!("cannot start PostgreSQL {}:\n{}", self.major, server.log());
+        panic!("cannot start PostgreSQL {}:\n{}", server.number(), server.log());
     }
 
     fn configuration(&self, folder: &Path, port: u16) -> String {
@@ -262,61 +252,6 @@ pub(super) fn program(major: u16, name: &str, folder: &Path) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     account::lower(&mut command);
     command
-}
-
-fn pg_ctl(major: u16, folder: &Path, args: &[&str]) -> Result<(), String> {
-    let mut command = program(major, "pg_ctl", folder);
-    // Its standard error is closed, not piped: the server would inherit a pipe and hold it open.
-    let status = command.args(["-D", "data", "-s"]).args(args).stderr(Stdio::null()).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("pg_ctl {}: {status}", args[0])),
-        Err(why) => Err(format!("pg_ctl {}: {why}", args[0])),
-    }
-}
-
-fn watch(folder: &Path) -> Child {
-    use std::os::unix::process::CommandExt;
-    let mut sh = Command::new("/bin/sh");
-    sh.args(["-c", WATCHER, "watcher"]).arg(folder).current_dir("/").stdin(Stdio::piped());
-    sh.stdout(Stdio::null()).stderr(Stdio::null());
-    sh.process_group(0); // Ctrl-C ends the tests, not what cleans up after them
-    account::lower(&mut sh).spawn().expect("starting a server's watcher")
-}
-
-/// A new folder in /tmp: a Unix socket's path may have 107 bytes, so it stays short.
-pub(super) fn new_folder(major: u16) -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    static SWEEP: Once = Once::new();
-    SWEEP.call_once(remove_stale);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let folder = PathBuf::from(format!("{}{}-{major}-{count}", folder_prefix(), std::process::id()));
-    fs::create_dir(&folder).unwrap_or_else(|why| panic!("cannot make {}: {why}", folder.display()));
-    account::give(&folder);
-    folder
-}
-
-/// Names the checkout, so that two of them do not remove each other's servers.
-fn folder_prefix() -> String {
-    let mut hasher = DefaultHasher::new();
-    env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
-    format!("/tmp/sankofa-bed-{:08x}-", hasher.finish() as u32)
-}
-
-/// Ends and removes what dead test processes of this checkout left or kept.
-fn remove_stale() {
-    let Ok(entries) = fs::read_dir("/tmp") else { return };
-    let prefix = folder_prefix();
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let Some(rest) = path.to_str().and_then(|path| path.strip_prefix(&prefix)) else { continue };
-        let owner = rest.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(owner).exists() {
-            let _ = fs::remove_file(path.join("keep"));
-            let mut watcher = watch(&path);
-            drop(watcher.stdin.take());
-            let _ = watcher.wait();
-        }
-    }
 }
 
 pub(super) fn write_owned(path: &Path, content: &[u8]) {

@@ -1,0 +1,108 @@
+//! Ends what a test process started, however that process ends.
+//!
+//! In:    a folder in /tmp per server, made here.
+//! Holds: a watcher (`/bin/sh`) per folder waits for the end of a pipe that only the test process
+//!        holds open; then it ends the server in the folder and removes the folder. SIGKILL of
+//!        the tests is no exception. What a killed watcher left is removed by the next run.
+//! Not here: what runs in the folder (`server`, `pooler`).
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::account;
+
+/// Waits for its standard input to end, then ends what runs in folder $1 and removes the folder.
+/// A server is gone when its pid file is: a dead process may stay a zombie of init for a while.
+const WATCHER: &str = r#"
+read -r _
+[ -e "$1/keep" ] && exit 0
+[ -e "$1/pgbouncer.pid" ] && kill -KILL "$(cat "$1/pgbouncer.pid")"
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+if [ -n "$pid" ]; then
+    kill -CONT "$pid"
+    kill -QUIT "$pid"
+    tries=100
+    while [ -e "$1/data/postmaster.pid" ] && [ $tries -gt 0 ]; do
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+    [ $tries -gt 0 ] || kill -KILL "$pid"
+fi
+rm -rf "$1"
+"#;
+
+/// A folder whose servers end with this value, or with the process.
+#[derive(Debug)]
+pub struct Guard {
+    folder: PathBuf,
+    watcher: Child,
+}
+
+impl Guard {
+    /// Makes a folder, its name ending in `label`, owned by the servers' account.
+    pub fn new(label: &str) -> Guard {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        static SWEEP: Once = Once::new();
+        SWEEP.call_once(remove_stale);
+        // A Unix socket's path may have 107 bytes, so it stays short.
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = PathBuf::from(format!("{}{pid}-{count}-{label}", prefix()));
+        fs::create_dir(&folder).unwrap_or_else(|why| panic!("cannot make {}: {why}", folder.display()));
+        account::give(&folder);
+        let watcher = watch(&folder);
+        Guard { folder, watcher }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Lets folder and server outlive this process, so that someone can look.
+    pub fn keep(&self) {
+        fs::write(self.folder.join("keep"), "").expect("marking a server as kept");
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.watcher.stdin.take());
+        let _ = self.watcher.wait();
+    }
+}
+
+fn watch(folder: &Path) -> Child {
+    use std::os::unix::process::CommandExt;
+    let mut sh = Command::new("/bin/sh");
+    sh.args(["-c", WATCHER, "watcher"]).arg(folder).current_dir("/").stdin(Stdio::piped());
+    sh.stdout(Stdio::null()).stderr(Stdio::null());
+    sh.process_group(0); // Ctrl-C ends the tests, not what cleans up after them
+    account::lower(&mut sh).spawn().expect("starting a watcher")
+}
+
+/// Names the checkout, so that two of them do not remove each other's servers.
+fn prefix() -> String {
+    let mut hasher = DefaultHasher::new();
+    env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
+    format!("/tmp/sankofa-bed-{:08x}-", hasher.finish() as u32)
+}
+
+/// Ends and removes what dead test processes of this checkout left or kept.
+fn remove_stale() {
+    let Ok(entries) = fs::read_dir("/tmp") else { return };
+    let prefix = prefix();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(rest) = path.to_str().and_then(|path| path.strip_prefix(&prefix)) else { continue };
+        let owner = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(owner).exists() {
+            let _ = fs::remove_file(path.join("keep"));
+            let watcher = watch(&path);
+            drop(Guard { folder: path, watcher });
+        }
+    }
+}
