@@ -8,5 +8,8 @@ pub mod report;
 pub mod progress;
 pub mod logging;
 pub mod stop;
+pub mod process;
 
 pub mod config;
+
+pub mod cmd;
