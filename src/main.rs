@@ -35,22 +35,23 @@ fn main() -> ExitCode {
     let signals = Signals::hold();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // fails only if there is one
     let variables = variables();
+    let ending = |command: &str| {
+        let base = Report { command: command.to_owned(), ..Report::default() };
+        Ending::new(Outlet::new(&variables, false), base, Format::Text)
+    };
     match help::parse(std::env::args_os()) {
-        Ok(Asked::Run(cli)) => run(*cli, variables, signals),
-        Ok(Asked::Page(page)) => {
-            let ending = Ending::new(Outlet::new(&variables, false), Report::default(), Format::Text);
+        Asked::Run(cli) => run(*cli, variables, signals),
+        Asked::Page(page) => {
+            let ending = ending("help");
             ending.deliver(ending.base.clone().verbatim(page))
         }
-        Ok(Asked::Lost(page)) => refuse(&variables, &page, &Failure::usage("no command was given")),
-        Err(failure) => refuse(&variables, &said(&ErrorFields::from(&failure)), &failure),
+        Asked::Refused { command, failure, page: None } => ending(&command).end(Err(failure.into())),
+        Asked::Refused { command, failure, page: Some(page) } => {
+            let _ = std::io::stderr().write_all(page.as_bytes());
+            let ending = ending(&command);
+            ending.deliver(ending.base.clone().failed(&failure))
+        }
     }
-}
-
-/// Ends a command line that cannot be read.
-fn refuse(variables: &BTreeMap<String, String>, page: &str, failure: &Failure) -> ExitCode {
-    let _ = std::io::stderr().write_all(page.as_bytes());
-    let ending = Ending::new(Outlet::new(variables, false), Report::default(), Format::Text);
-    ending.deliver(ending.base.clone().failed(failure))
 }
 
 /// Variables of the process that are UTF-8.
@@ -62,13 +63,15 @@ fn variables() -> BTreeMap<String, String> {
 
 /// Runs one command to its end.
 fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals) -> ExitCode {
-    let format = match log_format(&cli.global, &variables) {
-        Ok(format) => format,
-        Err(failure) => return refuse(&variables, &said(&ErrorFields::from(&failure)), &failure),
-    };
-    let shown = start_logging(&cli.global, format, variables.contains_key("NO_COLOR"));
     let outlet = Outlet::new(&variables, cli.global.json);
     outlet.forget_earlier();
+    let format = match log_format(&cli.global, &variables) {
+        Ok(format) => format,
+        Err(failure) => {
+            return Ending::new(outlet, cli.command.base(), Format::Text).end(Err(failure.into()));
+        }
+    };
+    let shown = start_logging(&cli.global, format, variables.contains_key("NO_COLOR"));
     let ending = Arc::new(Ending::new(outlet, cli.command.base(), format));
     let context = Context {
         project_dir: cli.global.project,

@@ -4,7 +4,10 @@
 //! Holds: a value that is refused is described, never quoted by our own words.
 //! Not here: whether a name in them exists (`config`).
 
+use crate::config::model::{Pipeline, TableSpec};
+use crate::error::Failure;
 use crate::logging::Format;
+use crate::table::{TableName, quote_if_needed};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -24,7 +27,7 @@ pub struct Global {
     /// Environment of sankofa.yaml whose settings are laid over the others
     #[arg(long, global = true, value_name = "NAME", help_heading = GLOBAL)]
     pub env: Option<String>,
-    /// How log lines on stderr look [default: $SANKOFA_LOG_FORMAT, or text]
+    /// How log lines on stderr look [default: $SANKOFA_LOG_FORMAT, else text]
     #[arg(long, global = true, value_name = "FORMAT", help_heading = GLOBAL)]
     pub log_format: Option<Format>,
     /// Log errors only, and show no progress
@@ -43,7 +46,7 @@ pub struct Global {
 pub struct StepArgs {
     /// Pipeline, by the name of its file in pipelines/
     pub pipeline: String,
-    /// Id of the run; the same id again is the same run, done at most once [default: a new one]
+    /// Id of the run; the same id again is the same run [default: a new one]
     #[arg(long, value_name = "ID", default_value_t = RunId::fresh(), hide_default_value = true)]
     pub run: RunId,
     /// End with 75 after this time, such as 90s, 45m or 2h
@@ -55,7 +58,7 @@ pub struct StepArgs {
     /// End another run that holds this pipeline's lock, then go on
     #[arg(long)]
     pub take_over: bool,
-    /// Accept a schema change that rewrites a table of the warehouse; `plan` tells how long it takes
+    /// Accept a schema change that rewrites a table; `plan` tells how long it takes
     #[arg(long)]
     pub allow_rewrite: bool,
     /// Accept more deletes than `deletes: at_most` of the pipeline
@@ -69,28 +72,46 @@ pub struct StepArgs {
 /// What is read, where it is not simply what is new.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct SelectArgs {
-    /// Only this table, as schema.table of source or warehouse; may be given several times
+    /// Only this table, as schema.table; may be repeated
     #[arg(long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
     /// Read every row again, whatever the mode
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub full_refresh: bool,
-    /// Backfill from this replication key on: date, RFC 3339 time or integer; the watermark stays
+    /// Backfill from here: date, RFC 3339 time or integer; the watermark stays
     #[arg(long, value_name = "START", requires = "to", allow_hyphen_values = true)]
     pub from: Option<Point>,
-    /// Backfill up to this replication key, which is not part of it
+    /// Backfill up to here, itself not included
     #[arg(long, value_name = "END", requires = "from", allow_hyphen_values = true)]
     pub to: Option<Point>,
 }
 
 impl SelectArgs {
+    /// The tables of `pipeline` that are asked for: all of them without `--table`.
+    ///
+    /// # Errors
+    /// A usage failure that names the nearest table.
+    pub fn tables_of<'a>(&self, pipeline: &'a Pipeline) -> Result<Vec<&'a TableSpec>, Failure> {
+        if self.tables.is_empty() {
+            return Ok(pipeline.tables.iter().collect());
+        }
+        let mut found: Vec<&TableSpec> = Vec::new();
+        for name in &self.tables {
+            let table = find_table(pipeline, name)?;
+            if !found.iter().any(|other| other.name == table.name) {
+                found.push(table);
+            }
+        }
+        Ok(found)
+    }
+
     /// The half-open window of a backfill.
     ///
     /// # Errors
     /// A usage failure, when it is empty or its ends are of two kinds.
-    pub fn window(&self) -> Result<Option<(Point, Point)>, crate::error::Failure> {
+    pub fn window(&self) -> Result<Option<(Point, Point)>, Failure> {
         let refuse = |why: &str| {
-            let failure = crate::error::Failure::usage(format!("cannot backfill from --from to --to: {why}"));
+            let failure = Failure::usage(format!("cannot backfill from --from to --to: {why}"));
             Err(failure
                 .hint("The window starts at --from and ends before --to; both are times or both integers."))
         };
@@ -105,6 +126,40 @@ impl SelectArgs {
             _ => Ok(None),
         }
     }
+}
+
+/// The table of `pipeline` that a person calls `text`: by its name at the source, in the warehouse,
+/// or without a schema where that is one table only.
+///
+/// # Errors
+/// A usage failure that names the nearest table.
+pub fn find_table<'a>(pipeline: &'a Pipeline, text: &str) -> Result<&'a TableSpec, Failure> {
+    let wanted = TableName::parse(text);
+    let target = |table: &TableSpec| TableName::new(&pipeline.schema, &table.target);
+    let by_name = |wanted: &TableName| {
+        let at_source = pipeline.tables.iter().find(|table| table.name == *wanted);
+        at_source.or_else(|| pipeline.tables.iter().find(|table| target(table) == *wanted))
+    };
+    let bare = |table: &&TableSpec| {
+        [&table.name.name, &table.target].map(|name| quote_if_needed(name)).contains(&text.into())
+    };
+    let found = match &wanted {
+        Ok(wanted) => by_name(wanted),
+        Err(_) => match pipeline.tables.iter().filter(bare).collect::<Vec<_>>()[..] {
+            [one] => Some(one),
+            _ => None,
+        },
+    };
+    found.ok_or_else(|| {
+        let names = pipeline.tables.iter().map(|table| table.name.to_string());
+        let likeness = |name: &String| strsim::jaro_winkler(name, text);
+        let nearest = names.max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+        let failure = Failure::usage(format!("cannot find table {text} in pipeline {}", pipeline.name));
+        match nearest {
+            Some(name) => failure.hint(format!("The nearest of its tables is {name}.")),
+            None => failure,
+        }
+    })
 }
 
 /// Id of a run: what a scheduler passes as `dag_id/run_id`.
@@ -270,5 +325,74 @@ mod tests {
         assert!(window("2", "1").is_err());
         assert!(window("2026-01-02", "5").is_err());
         assert!(SelectArgs::default().window().unwrap().is_none());
+    }
+
+    fn pipeline() -> Pipeline {
+        let table = |schema: &str, name: &str, target: &str| TableSpec {
+            name: TableName::new(schema, name),
+            target: target.into(),
+            mode: crate::config::model::Mode::FullRefresh,
+            key: None,
+            replication_key: None,
+            lookback: None,
+            null_keys: crate::config::model::NullKeys::Load,
+            timezone: None,
+            filter: None,
+            include: None,
+            exclude: vec![],
+            mask: Default::default(),
+            deletes: crate::config::model::Deletes {
+                mode: crate::config::model::DeleteMode::Soft,
+                every: Duration::ZERO,
+                at_most: 0.2,
+            },
+            drop: false,
+            checks: vec![],
+        };
+        Pipeline {
+            name: "hr".into(),
+            source: "hr_db".into(),
+            schema: "hr".into(),
+            on_schema_change: crate::config::model::SchemaPolicy::Fail,
+            publish: crate::config::model::Publish::Together,
+            connections: 2,
+            statement_timeout: Duration::ZERO,
+            max_row_bytes: 0,
+            encoding: None,
+            tables: vec![
+                table("public", "employee", "employees"),
+                table("public", "Course", "Course"),
+                table("old", "employee", "old_employee"),
+            ],
+            after: vec![],
+            config_hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_table_is_found_by_its_name_at_the_source_in_the_warehouse_or_alone_if_it_is_the_only_one() {
+        let pipeline = pipeline();
+        for (text, name) in [
+            ("public.employee", "public.employee"),
+            ("hr.employees", "public.employee"),
+            ("employees", "public.employee"),
+            ("\"Course\"", "public.\"Course\""),
+            ("old.employee", "old.employee"),
+        ] {
+            assert_eq!(find_table(&pipeline, text).unwrap().name.to_string(), name);
+        }
+        assert!(find_table(&pipeline, "employee").is_err(), "two tables have this name");
+        let failure = find_table(&pipeline, "public.emploee").unwrap_err();
+        assert_eq!(failure.what, "cannot find table public.emploee in pipeline hr");
+        assert_eq!(failure.hint.as_deref(), Some("The nearest of its tables is public.employee."));
+    }
+
+    #[test]
+    fn a_table_that_is_asked_for_twice_is_there_once() {
+        let pipeline = pipeline();
+        let tables = vec!["hr.employees".into(), "public.employee".into()];
+        let select = SelectArgs { tables, ..Default::default() };
+        assert_eq!(select.tables_of(&pipeline).unwrap().len(), 1);
+        assert_eq!(SelectArgs::default().tables_of(&pipeline).unwrap().len(), 3);
     }
 }

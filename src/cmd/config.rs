@@ -2,9 +2,10 @@
 
 use super::Context;
 use crate::report::Report;
+use clap::builder::{Resettable, StyledStr};
 use std::path::PathBuf;
 
-/// Print the schema of the project files, the resolved configuration, or the lock that DAGs read
+/// Print schema or resolved configuration; write the locks that DAGs read
 #[derive(clap::Args, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {
@@ -25,7 +26,7 @@ enum Action {
 /// Print the JSON Schema of a project file, for editors
 #[derive(clap::Args, Debug)]
 pub struct Schema {
-    /// Which file
+    /// File it is for
     #[arg(value_enum, default_value = "pipeline")]
     pub file: SchemaOf,
 }
@@ -34,8 +35,10 @@ pub struct Schema {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum SchemaOf {
     /// sankofa.yaml
+    #[value(help = Resettable::<StyledStr>::Reset)]
     Project,
     /// pipelines/*.yaml
+    #[value(help = Resettable::<StyledStr>::Reset)]
     Pipeline,
 }
 
@@ -49,7 +52,7 @@ pub struct Show {
 /// Write the lock of each pipeline, which DAGs read instead of the pipeline files
 #[derive(clap::Args, Debug)]
 pub struct Compile {
-    /// Pipeline, by the name of its file in pipelines/; may be given several times [default: all]
+    /// Pipeline, by the name of its file in pipelines/; may be repeated [default: all]
     #[arg(value_name = "PIPELINE")]
     pub pipelines: Vec<String>,
     /// Directory to write <PIPELINE>.lock.json into

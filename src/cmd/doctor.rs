@@ -6,7 +6,7 @@ use crate::report::Report;
 /// Try every connection, privilege and version that a run would need, now
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Only what this pipeline needs; may be given several times [default: all]
+    /// Only what this pipeline needs; may be repeated [default: all]
     #[arg(value_name = "PIPELINE")]
     pub pipelines: Vec<String>,
 }

@@ -25,8 +25,15 @@ pub enum Asked {
     Run(Box<Cli>),
     /// A page for stdout: help or version.
     Page(String),
-    /// A page for stderr, because no command was given.
-    Lost(String),
+    /// They cannot be read.
+    Refused {
+        /// The command they are about, as far as it could be read.
+        command: String,
+        /// What is wrong with them.
+        failure: Failure,
+        /// What to show a person instead of the failure.
+        page: Option<String>,
+    },
 }
 
 /// The command line's description, exit statuses included.
@@ -65,31 +72,34 @@ pub fn exit_status() -> String {
 }
 
 /// Reads a command line, the program's name first.
-///
-/// # Errors
-/// A usage failure, in the words of `error:` and `hint:`.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Failure> {
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let page = |error: &clap::Error| {
-        let text = error.render();
-        if colour { text.ansi().to_string() } else { text.to_string() }
-    };
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Asked {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let named = named(&words);
     let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
-    match parsed {
-        Ok(cli) => Ok(Asked::Run(Box::new(cli))),
-        Err(error) => match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Asked::Page(page(&error))),
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Ok(Asked::Lost(error.render().to_string()))
-            }
-            _ => Err(failure(&error)),
-        },
+    let error = match parsed {
+        Ok(cli) => return Asked::Run(Box::new(cli)),
+        Err(error) => error,
+    };
+    let text = without_private_words(&error);
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Asked::Page(page(&error)),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let failure = Failure::usage("a command is missing");
+            Asked::Refused { command: named, failure, page: Some(text) }
+        }
+        _ => Asked::Refused { failure: failure(&text, &named), command: named, page: None },
     }
 }
 
-/// What clap says, in one sentence and a hint.
-fn failure(error: &clap::Error) -> Failure {
-    let text = without_private_words(error);
+/// A help page, in colour where a person looks at it.
+fn page(error: &clap::Error) -> String {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = error.render();
+    if colour { text.ansi().to_string() } else { text.to_string() }
+}
+
+/// What clap says of a line about `command`, in one sentence and a hint.
+fn failure(text: &str, command: &str) -> Failure {
     let mut what = Vec::new();
     let mut hint = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -101,7 +111,8 @@ fn failure(error: &clap::Error) -> Failure {
             None => what.push(line.strip_prefix("error: ").unwrap_or(line)),
         }
     }
-    hint.push(format!("See `{} --help`.", command_words(&text)));
+    let separator = if command.is_empty() { "" } else { " " };
+    hint.push(format!("See `sankofa{separator}{command} --help`."));
     Failure::new(Kind::Usage, what.join(" ")).hint(hint.join(" "))
 }
 
@@ -112,11 +123,18 @@ fn sentence(tip: &str) -> String {
     format!("{first}{}.", chars.as_str().trim_end_matches('.'))
 }
 
-/// The command that the usage line of `text` is about, such as `sankofa state reset`.
-fn command_words(text: &str) -> String {
-    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: ")).unwrap_or("sankofa");
-    let words = usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
-    words.collect::<Vec<_>>().join(" ")
+/// The command that a line is about, such as `state reset`; empty where it names none.
+fn named(words: &[OsString]) -> String {
+    let root = Cli::command();
+    let mut command = &root;
+    let mut names = Vec::new();
+    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(below) = command.find_subcommand(word) {
+            names.push(below.get_name());
+            command = below;
+        }
+    }
+    names.join(" ")
 }
 
 /// What clap says, with refused words cut, or left out where they may carry a secret.
@@ -155,7 +173,10 @@ mod tests {
 
     fn refused(words: &[&str]) -> Failure {
         let line = std::iter::once("sankofa").chain(words.iter().copied()).map(OsString::from);
-        parse(line).err().unwrap_or_else(|| panic!("{words:?} was read"))
+        match parse(line) {
+            Asked::Refused { failure, .. } => failure,
+            _ => panic!("{words:?} was read"),
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::report::Report;
 
-/// Look at a live database and write a first project, with reasons; nothing is overwritten
+/// Look at a live database and write a first project; nothing is overwritten
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Connection id of the database to look at
@@ -15,7 +15,7 @@ pub struct Args {
     /// Name of the pipeline and of its schema in the warehouse [default: the source's id]
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
-    /// Only tables of this schema of the source; may be given several times
+    /// Only tables of this schema of the source; may be repeated
     #[arg(long = "schema", value_name = "SCHEMA")]
     pub schemas: Vec<String>,
     /// Print the files instead of writing them

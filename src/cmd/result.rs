@@ -48,9 +48,9 @@ impl Outlet {
         if self.delivered.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let short = report.to_json(LIMIT_BYTES);
+        let short = report.to_json(LIMIT_BYTES - 1);
         let in_file = match &self.file {
-            Some(file) => write_file(file, &short).map_err(|error| {
+            Some(file) => write_file(file, &format!("{short}\n")).map_err(|error| {
                 Failure::temporary(format!("cannot write the result to {}: {error}", file.display()))
             }),
             None => Ok(()),

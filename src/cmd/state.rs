@@ -4,7 +4,7 @@ use super::Context;
 use super::arguments::Point;
 use crate::report::Report;
 
-/// Show watermarks, contracts and last runs of a pipeline, or put one table back to a known point
+/// Show watermarks and last runs of a pipeline; put one table back to a known point
 #[derive(clap::Args, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {
