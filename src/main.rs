@@ -14,7 +14,7 @@ use sankofa::error::{Failure, classify};
 use sankofa::logging::{self, Format};
 use sankofa::process::{self, Signals};
 use sankofa::progress::Shown;
-use sankofa::report::{ErrorFields, Report};
+use sankofa::report::{ErrorFields, Report, plain};
 use sankofa::stop::{Reason, StopSignal};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -219,7 +219,6 @@ impl Ending {
 
 /// The lines that tell a person of `error`.
 fn said(error: &ErrorFields) -> String {
-    let plain = |text: &str| text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
     let mut lines = format!("error: {}\n", plain(&error.message));
     if let Some(hint) = &error.hint {
         lines.push_str(&format!("hint:  {}\n", plain(hint)));

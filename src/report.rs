@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-pub use person::{Look, duration, grouped, size};
+pub use person::{Look, duration, grouped, plain, size};
 
 /// The version of the object's fields.
 pub const SCHEMA: u32 = 1;

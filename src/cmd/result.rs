@@ -27,7 +27,7 @@ impl Outlet {
         let file = variables.get("SANKOFA_RESULT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
         let line = variables.get("SANKOFA_RESULT_LINE").is_some_and(|value| value == "1");
         let look = (io::stdout().is_terminal() && !json).then(|| Look {
-            width: comfy_table::Table::new().width().unwrap_or(100),
+            width: comfy_table::Table::new().width().filter(|width| *width >= 40).unwrap_or(100), // 0 unknown
             colour: !variables.contains_key("NO_COLOR"),
         });
         Outlet { file, line, look, delivered: AtomicBool::new(false) }
