@@ -8,6 +8,7 @@ pub mod report;
 pub mod progress;
 pub mod logging;
 pub mod stop;
+pub mod process;
 
 pub mod secret;
 pub mod pg;
@@ -15,3 +16,5 @@ pub mod pg;
 pub mod config;
 pub mod ledger;
 pub mod etl;
+
+pub mod cmd;

@@ -5,6 +5,7 @@
 //!        they warn, since what they say at lower levels may quote data.
 //! Not here: the final error (`main` prints it once).
 
+use clap::builder::{Resettable, StyledStr};
 use indicatif::MultiProgress;
 use std::io::{self, Write};
 use tracing::level_filters::LevelFilter;
@@ -14,13 +15,18 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+/// Values without help of their own keep a help page at one line a flag.
+const NO_HELP: Resettable<StyledStr> = Resettable::Reset;
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Time, level, event, fields.
     #[default]
+    #[value(help = NO_HELP)]
     Text,
     /// One JSON object.
+    #[value(help = NO_HELP)]
     Json,
 }
 

@@ -7,13 +7,14 @@
 //! Not here: where it is written (`cmd::result`).
 
 mod person;
+mod recorded;
 
 use crate::error::{Failure, Kind};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-pub use person::{Look, duration, grouped, size};
+pub use person::{Look, duration, grouped, plain, size};
 
 /// The version of the object's fields.
 pub const SCHEMA: u32 = 1;
@@ -52,7 +53,8 @@ impl Status {
 }
 
 /// What happened to one table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TableFigures {
     /// Name at the source, as `schema.table`.
     pub table: String,
@@ -207,6 +209,10 @@ impl Report {
     /// most rows stay) are left out and counted: `extra_left_out`, `warnings_left_out`,
     /// `tables_left_out`.
     pub fn to_json(&self, limit: usize) -> String {
+        Value::Object(self.object(limit)).to_string()
+    }
+
+    fn object(&self, limit: usize) -> Map<String, Value> {
         let cut_to = |bytes: usize| if limit == usize::MAX { usize::MAX } else { bytes };
         let mut object = Filling::new(self.head(&cut_to), limit);
         object.add_fields(&self.extra);
@@ -216,7 +222,7 @@ impl Report {
         tables.sort_by_key(|figures| std::cmp::Reverse(figures.read.max(figures.staged)));
         let tables = tables.into_iter().map(|figures| json!(figures.shortened(&cut_to)));
         object.add_list("tables", tables.collect(), object.left);
-        Value::Object(object.fields).to_string()
+        object.fields
     }
 
     /// The fields that are always there; the longest they can be is well below [`LIMIT_BYTES`].

@@ -21,12 +21,17 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
     }
     text
+}
+
+/// `text` with no character that could steer a terminal; line breaks and tabs stay.
+pub fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}")
 }
 
 /// Bytes in the unit that leaves one to three digits before the point: `311.8 KiB`.
@@ -58,38 +63,35 @@ pub fn duration(ms: u64) -> String {
 }
 
 impl Report {
-    /// The figures per table, the totals and the warnings, each line ended.
+    /// The figures per table, what was special, the totals and the warnings, each line ended.
     pub fn to_table(&self, look: Look) -> String {
         let mut text = String::new();
         if !self.tables.is_empty() {
-            let _ = writeln!(text, "{}", self.figures(look).trim_fmt());
+            let _ = writeln!(text, "{}", self.figures(look));
+        }
+        for figures in &self.tables {
+            let notes = [("read whole", &figures.reason), ("schema", &figures.schema_change)];
+            for (what, note) in notes.iter().filter_map(|(what, note)| Some((what, note.as_ref()?))) {
+                let _ = writeln!(text, "{}: {what}: {}", plain(&figures.table), plain(note));
+            }
         }
         let _ = writeln!(text, "{}", self.summary());
         for warning in &self.warnings {
-            let _ = writeln!(text, "warning: {warning}");
+            let _ = writeln!(text, "warning: {}", plain(warning));
         }
         text
     }
 
+    /// The table of figures; a count that is zero everywhere gives its column up in a narrow terminal.
     fn figures(&self, look: Look) -> Table {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(look.width);
-        if look.colour {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
+        let rows: Vec<_> = self.tables.iter().map(row).collect();
+        let all = lined_up(&rows, &[true; COLUMNS.len()], look);
+        let gaps = 2 * (COLUMNS.len() as u16 - 1);
+        if all.column_max_content_widths().iter().sum::<u16>().saturating_add(gaps) <= look.width {
+            return all;
         }
-        let names =
-            ["table", "mode", "read", "new", "changed", "deleted", "equal", "refused", "size", "time"];
-        table.set_header(names.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
-        for figures in &self.tables {
-            table.add_row(row(figures));
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
+        let kept = std::array::from_fn(|at| rows.iter().any(|row| row[at] != "-"));
+        lined_up(&rows, &kept, look)
     }
 
     /// `sync hr: ok: 3 tables, 1,204 rows, 311.8 KiB in 4.1 s (run 0192...)`.
@@ -126,15 +128,14 @@ fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-fn row(figures: &TableFigures) -> Vec<Cell> {
-    let mode = match &figures.reason {
-        Some(reason) => format!("{} ({reason})", figures.mode),
-        None => figures.mode.clone(),
-    };
+const COLUMNS: [&str; 10] =
+    ["table", "mode", "read", "new", "changed", "deleted", "equal", "refused", "size", "time"];
+
+fn row(figures: &TableFigures) -> [String; COLUMNS.len()] {
     let count = |number| figure(number, grouped(number));
-    vec![
-        Cell::new(&figures.table),
-        Cell::new(mode),
+    [
+        plain(&figures.table),
+        figures.mode.clone(),
         count(figures.read),
         count(figures.inserted),
         count(figures.updated),
@@ -146,9 +147,36 @@ fn row(figures: &TableFigures) -> Vec<Cell> {
     ]
 }
 
-/// `text`, or a dim `-` when the number behind it is zero.
-fn figure(number: u64, text: String) -> Cell {
-    if number == 0 { Cell::new("-").add_attribute(Attribute::Dim) } else { Cell::new(text) }
+/// `text`, or `-` when the number behind it is zero.
+fn figure(number: u64, text: String) -> String {
+    if number == 0 { "-".into() } else { text }
+}
+
+/// The `kept` columns of `rows`, names to the left and numbers to the right.
+fn lined_up(rows: &[[String; COLUMNS.len()]], kept: &[bool; COLUMNS.len()], look: Look) -> Table {
+    let chosen =
+        |cells: Vec<Cell>| cells.into_iter().zip(kept).filter(|(_, kept)| **kept).map(|(cell, _)| cell);
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if look.colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    let names = COLUMNS.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)).collect();
+    table.set_header(chosen(names).collect::<Vec<_>>());
+    for row in rows {
+        let dim = |text: &String| {
+            let cell = Cell::new(text);
+            if text == "-" { cell.add_attribute(Attribute::Dim) } else { cell }
+        };
+        table.add_row(chosen(row.iter().map(dim).collect()).collect::<Vec<_>>());
+    }
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        column.set_cell_alignment(if at < 2 { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    table
 }
 
 #[cfg(test)]
@@ -171,6 +199,7 @@ mod tests {
         let figures = TableFigures {
             table: "public.employee".into(),
             mode: "incremental".into(),
+            schema_change: Some("column grade added".into()),
             read: 1204,
             updated: 1204,
             bytes: 319_283,
@@ -191,9 +220,14 @@ mod tests {
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         let row = "public.employee incremental 1,204 - 1,204 - - - 311.8 KiB 412 ms";
         assert_eq!(lines[1].join(" "), row);
-        assert_eq!(lines[2].join(" "), "sync hr: ok: 1 table, 1,204 rows, 311.8 KiB in 4.1 s");
-        assert_eq!(lines[3].join(" "), "warning: watermark pinned");
+        assert_eq!(lines[2].join(" "), "public.employee: schema: column grade added");
+        assert_eq!(lines[3].join(" "), "sync hr: ok: 1 table, 1,204 rows, 311.8 KiB in 4.1 s");
+        assert_eq!(lines[4].join(" "), "warning: watermark pinned");
         assert!(!text.contains('\u{1b}'));
+
+        let narrow = report.to_table(Look { width: 70, ..PLAIN });
+        let row: Vec<&str> = narrow.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row.join(" "), "public.employee incremental 1,204 1,204 311.8 KiB 412 ms");
     }
 
     #[test]

@@ -1,0 +1,174 @@
+//! The command line: one file a command, named as typed.
+//!
+//! In:    the words of the command line, the environment.
+//! Out:   one [`Report`] a command.
+//! Holds: a command reads its arguments, calls the house and returns; it prints nothing and never exits.
+//! Not here: signals and the exit (`main`), what is printed where (`result`).
+
+pub mod arguments;
+pub mod help;
+pub mod reference;
+pub mod result;
+
+pub mod init;
+pub mod plan;
+pub mod extract;
+pub mod validate;
+pub mod load;
+pub mod sync;
+pub mod state;
+pub mod doctor;
+pub mod config;
+pub mod warehouse;
+pub mod prune;
+pub mod completions;
+pub mod man;
+
+use crate::progress::{Progress, Shown};
+use crate::report::Report;
+use crate::stop::StopSignal;
+use arguments::{Global, StepArgs};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Fetches rows out of production PostgreSQL databases into one warehouse, exactly once
+#[derive(clap::Parser, Debug)]
+#[command(name = "sankofa", version, arg_required_else_help = true, subcommand_required = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, in the order of a project's life.
+#[derive(clap::Subcommand, Debug)]
+#[allow(missing_docs)] // the arguments of each command say it
+pub enum Command {
+    Init(init::Args),
+    Plan(plan::Args),
+    Extract(extract::Args),
+    Validate(validate::Args),
+    Load(load::Args),
+    Sync(sync::Args),
+    State(state::Args),
+    Doctor(doctor::Args),
+    Config(config::Args),
+    Warehouse(warehouse::Args),
+    Prune(prune::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// What every command is given beside its arguments. It holds the process's variables, so it has no `Debug`.
+pub struct Context {
+    /// Directory that holds `sankofa.yaml`.
+    pub project_dir: PathBuf,
+    /// `--env`.
+    pub environment: Option<String>,
+    /// Variables of the process; those that are not UTF-8 are left out.
+    pub variables: BTreeMap<String, String>,
+    /// `--json`.
+    pub json: bool,
+    /// The wish to stop, and what to clean up then.
+    pub stop: StopSignal,
+    /// Where progress is shown.
+    pub shown: Shown,
+    /// What is known of the result before the command starts.
+    pub base: Report,
+}
+
+impl Context {
+    /// A report that names command, pipeline, run and start, to be filled with figures.
+    pub fn report(&self) -> Report {
+        self.base.clone()
+    }
+
+    /// Starts showing how far `what` is, such as `extracting hr`.
+    pub fn progress(&self, what: impl Into<String>) -> Progress {
+        Progress::start(what, &self.shown)
+    }
+}
+
+impl Command {
+    /// What is known of the result before the command starts: its name, pipeline and run.
+    pub fn base(&self) -> Report {
+        let pipeline = match self {
+            Command::Plan(args) => Some(args.pipeline.clone()),
+            Command::State(args) => Some(args.pipeline().to_owned()),
+            _ => self.step().map(|step| step.pipeline.clone()),
+        };
+        let run_id = self.step().map(|step| step.run.to_string());
+        let full_refresh = match self {
+            Command::Extract(args) => args.select.full_refresh,
+            Command::Sync(args) => args.select.full_refresh,
+            _ => false,
+        };
+        Report { command: self.name().to_owned(), pipeline, run_id, full_refresh, ..Report::default() }
+    }
+
+    /// How long it may run, from the start of the process.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.step().and_then(|step| step.deadline)
+    }
+
+    fn step(&self) -> Option<&StepArgs> {
+        match self {
+            Command::Extract(args) => Some(&args.step),
+            Command::Validate(args) => Some(&args.step),
+            Command::Load(args) => Some(&args.step),
+            Command::Sync(args) => Some(&args.step),
+            _ => None,
+        }
+    }
+
+    /// The command as typed.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Init(_) => "init",
+            Command::Plan(_) => "plan",
+            Command::Extract(_) => "extract",
+            Command::Validate(_) => "validate",
+            Command::Load(_) => "load",
+            Command::Sync(_) => "sync",
+            Command::State(args) => args.name(),
+            Command::Doctor(_) => "doctor",
+            Command::Config(args) => args.name(),
+            Command::Warehouse(args) => args.name(),
+            Command::Prune(_) => "prune",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
+        }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The command's own; see [`crate::error::classify`].
+    pub async fn run(self, context: &Context) -> anyhow::Result<Report> {
+        match self {
+            Command::Init(args) => init::run(args, context).await,
+            Command::Plan(args) => plan::run(args, context).await,
+            Command::Extract(args) => extract::run(args, context).await,
+            Command::Validate(args) => validate::run(args, context).await,
+            Command::Load(args) => load::run(args, context).await,
+            Command::Sync(args) => sync::run(args, context).await,
+            Command::State(args) => state::run(args, context).await,
+            Command::Doctor(args) => doctor::run(args, context).await,
+            Command::Config(args) => config::run(args, context).await,
+            Command::Warehouse(args) => warehouse::run(args, context).await,
+            Command::Prune(args) => prune::run(args, context).await,
+            Command::Completions(args) => completions::run(args, context).await,
+            Command::Man(args) => man::run(args, context).await,
+        }
+    }
+}
+
+/// The failure of a command whose house is not built yet.
+fn not_built_yet(what: &str) -> anyhow::Error {
+    crate::error::Failure::new(crate::error::Kind::Unclassified, format!("cannot {what}: not built yet"))
+        .into()
+}

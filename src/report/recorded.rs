@@ -1,0 +1,92 @@
+//! A report in the ledger, and back: what asking again for a run that is done returns.
+//!
+//! In:    a report, or the object that was kept of one. Out: the other.
+//! Holds: an object of an older version is read as far as it goes.
+
+use super::{Report, Status, TableFigures};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// The figures of an object; what is missing is zero or empty.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Recorded {
+    rows: u64,
+    bytes: u64,
+    full_refresh: bool,
+    checks_failed: u64,
+    checks_warned: u64,
+    tables: Vec<TableFigures>,
+    warnings: Vec<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// What a new process says of itself.
+const OWN: [&str; 8] =
+    ["schema", "status", "command", "pipeline", "run_id", "started_at", "duration_ms", "error"];
+
+/// The whole object, nothing left out.
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.object(usize::MAX).serialize(to)
+    }
+}
+
+impl Report {
+    /// This report of a run that was done before, with the figures that were recorded then.
+    #[must_use]
+    pub fn already_done(self, recorded: Value) -> Self {
+        let mut old: Recorded = serde_json::from_value(recorded).unwrap_or_default();
+        old.rest.retain(|name, _| !OWN.contains(&name.as_str()));
+        Report {
+            status: Status::AlreadyDone,
+            rows: old.rows,
+            bytes: old.bytes,
+            full_refresh: old.full_refresh,
+            checks_failed: old.checks_failed,
+            checks_warned: old.checks_warned,
+            tables: old.tables,
+            warnings: old.warnings,
+            extra: old.rest,
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_recorded_report_comes_back_with_its_figures_under_the_new_process() {
+        let table = TableFigures {
+            table: "public.a".into(),
+            read: 7,
+            watermark: Some("2026-01-01".into()),
+            ..Default::default()
+        };
+        let old = Report {
+            command: "load".into(),
+            rows: 7,
+            duration_ms: 900,
+            tables: vec![table],
+            warnings: vec!["pinned".into()],
+            extra: Map::from_iter([("lag_s".to_owned(), json!(4))]),
+            ..Default::default()
+        };
+        let new = Report { command: "sync".into(), run_id: Some("a/b".into()), ..Default::default() };
+        let again = new.already_done(serde_json::to_value(&old).unwrap());
+        assert_eq!((again.status, again.exit_code()), (Status::AlreadyDone, 0));
+        assert_eq!((again.command.as_str(), again.run_id.as_deref()), ("sync", Some("a/b")));
+        assert_eq!((again.rows, again.duration_ms), (7, 0));
+        assert_eq!((again.tables, again.warnings, again.extra), (old.tables, old.warnings, old.extra));
+    }
+
+    #[test]
+    fn an_object_that_makes_no_sense_is_read_as_empty() {
+        let again = Report::default().already_done(json!({"rows": "many"}));
+        assert_eq!((again.status, again.rows), (Status::AlreadyDone, 0));
+    }
+}
