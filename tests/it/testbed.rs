@@ -108,11 +108,11 @@ async fn the_real_data_is_loaded_once_and_each_clone_moves_on_alone() {
         else {
             return;
         };
-        let rows = "SELECT sum(n_live_tup) FROM pg_stat_all_tables WHERE schemaname = 'history'";
-        one.sql("ANALYZE").await;
-        assert!(one.value(rows).await.parse::<u64>().unwrap() > 6_000);
+        let rows = "SELECT sum(reltuples)::bigint FROM pg_class WHERE relnamespace = 'history'::regnamespace";
+        assert!(one.value(rows).await.parse::<u64>().unwrap() > 5_000);
         two.sql("DROP SCHEMA history CASCADE").await;
-        one.sql("SELECT 1 FROM history.salary LIMIT 1").await;
+        let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'history'";
+        assert_eq!(one.value(schemas).await, "1");
     }
 }
 
