@@ -6,16 +6,17 @@
 //!        the tests is no exception. What a killed watcher left is removed by the next run.
 //! Not here: what runs in the folder (`server`, `pooler`).
 
-use std::collections::hash_map::DefaultHasher;
 use std::ffi::CStr;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, OnceLock};
 
 use super::account;
+
+const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
+const PREFIX: &str = "sankofa-bed-";
 
 /// Waits for its standard input to end, then ends what runs in folder $1 and removes the folder.
 /// A server is gone when its pid file is: a dead process may stay a zombie of init for a while.
@@ -52,8 +53,10 @@ impl Guard {
         SWEEP.call_once(remove_stale);
         // A Unix socket's path may have 107 bytes, so it stays short.
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = base().join(format!("{}{pid}-{count}-{label}", prefix()));
+        let folder = base().join(format!("{PREFIX}{pid}-{count}-{label}"));
         fs::create_dir(&folder).unwrap_or_else(|why| panic!("cannot make {}: {why}", folder.display()));
+        // Another checkout's tests, and tests/testbed/remove.sh, leave alone what is not their own.
+        fs::write(folder.join("checkout"), CHECKOUT).expect("naming the checkout");
         account::give(&folder);
         let watcher = watch(&folder);
         Guard { folder, watcher }
@@ -86,13 +89,6 @@ fn watch(folder: &Path) -> Child {
     account::lower(&mut sh).spawn().expect("starting a watcher")
 }
 
-/// Names the checkout, so that two of them do not remove each other's servers.
-fn prefix() -> String {
-    let mut hasher = DefaultHasher::new();
-    env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
-    format!("sankofa-bed-{:08x}-", hasher.finish() as u32)
-}
-
 /// Where servers live. A new database is some 300 files: 12 to 25 ms in memory, up to 250 ms on disk.
 fn base() -> &'static Path {
     static BASE: OnceLock<PathBuf> = OnceLock::new();
@@ -120,13 +116,13 @@ fn free_bytes(folder: &CStr) -> u64 {
 
 /// Ends and removes what dead test processes of this checkout left or kept.
 fn remove_stale() {
-    let prefix = prefix();
     let entries = ["/dev/shm", "/tmp"].into_iter().filter_map(|base| fs::read_dir(base).ok()).flatten();
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some(rest) = name.strip_prefix(&prefix) else { continue };
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         let owner = rest.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(owner).exists() {
+        let is_ours = fs::read_to_string(path.join("checkout")).is_ok_and(|checkout| checkout == CHECKOUT);
+        if is_ours && !Path::new("/proc").join(owner).exists() {
             let _ = fs::remove_file(path.join("keep"));
             let watcher = watch(&path);
             drop(Guard { folder: path, watcher });
