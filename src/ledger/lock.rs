@@ -7,7 +7,7 @@
 //!        which a session lock means nothing, is found out and refused.
 
 use crate::error::Failure;
-use crate::pg::{connect::Session, public};
+use crate::pg::{Session, public};
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 use std::time::Duration;

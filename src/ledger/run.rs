@@ -170,7 +170,7 @@ pub async fn table(client: &Client, run: i64, figures: &TableFigures, live_rows:
 pub async fn published(client: &Client, run: i64, report: &Report) -> Result<()> {
     let sql = "UPDATE sankofa.run SET status = 'published', ended_at = clock_timestamp(), report = $2
         WHERE id = $1 AND status <> 'published'";
-    let value = serde_json::to_value(report)?;
+    let value: Value = serde_json::from_str(&report.to_full_json())?;
     let changed = client
         .execute(sql, &[&run, &value])
         .await
@@ -183,16 +183,17 @@ pub async fn published(client: &Client, run: i64, report: &Report) -> Result<()>
     Ok(())
 }
 
-/// Whether a run has been published: what a process asks that never got the answer to its COMMIT.
+/// The report of a run that has been published: what a process asks that never got the answer to
+/// its COMMIT.
 ///
 /// # Errors
 /// As [`public::failure`].
-pub async fn is_published(client: &Client, run: i64) -> Result<bool> {
+pub async fn recorded(client: &Client, run: i64) -> Result<Option<Value>> {
     let row = client
-        .query_opt("SELECT status = 'published' FROM sankofa.run WHERE id = $1", &[&run])
+        .query_opt("SELECT report FROM sankofa.run WHERE id = $1 AND status = 'published'", &[&run])
         .await
         .map_err(|error| public::failure(error, "cannot read the run from the ledger"))?;
-    Ok(row.is_some_and(|row| row.get(0)))
+    Ok(row.and_then(|row| row.get(0)))
 }
 
 /// Marks a run as failed or cancelled, unless it was published.

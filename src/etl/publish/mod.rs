@@ -43,6 +43,8 @@ pub struct Publication<'a> {
     pub facts: &'a Facts,
     /// The brake on deletes is lifted.
     pub allow_deletes: bool,
+    /// The last commit of the run: with it the run is published.
+    pub last: bool,
 }
 
 /// One table to publish.
@@ -70,15 +72,6 @@ pub struct Counts {
     live_rows: i64,
 }
 
-/// What a publication led to.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Figures per table.
-    pub tables: Vec<TableFigures>,
-    /// Every check's figure.
-    pub checked: Vec<Checked>,
-}
-
 /// How long a lock on a target is tried for, 200 ms a try.
 const LOCK_TRIES: u32 = 40;
 
@@ -88,11 +81,11 @@ impl Publication<'_> {
     /// # Errors
     /// 65 for a check that failed, a brake, or a base that has moved; 75 when a lock cannot be had
     /// or the server goes away. Nothing is changed then, but a lost answer to COMMIT is looked up.
-    pub async fn publish(&self, mut report: Report) -> Result<(Report, Vec<Checked>), (anyhow::Error, Vec<Checked>)> {
+    pub async fn publish(&self, mut report: Report) -> Result<Report, (anyhow::Error, Vec<Checked>)> {
         let mut checked = Vec::new();
         let done = self.attempt(&mut report, &mut checked).await;
         match done {
-            Ok(()) => Ok((report, checked)),
+            Ok(()) => Ok(report),
             Err(error) => {
                 let _ = self.session.client.batch_execute("ROLLBACK").await;
                 Err((error, checked))
@@ -111,8 +104,10 @@ impl Publication<'_> {
         place::move_new(self).await?;
         report.tables.extend(outcome.into_iter().map(|(figures, _)| figures));
         finish_report(report, checked);
-        run::published(&self.session.client, self.run, report).await?;
-        after::run(self).await?;
+        if self.last {
+            run::published(&self.session.client, self.run, report).await?;
+            after::run(self).await?;
+        }
         alter::last(self).await?;
         self.execute("COMMIT", "cannot commit").await
     }
