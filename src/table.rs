@@ -74,7 +74,10 @@ pub fn quote_if_needed(identifier: &str) -> String {
 }
 
 /// Splits a dotted name into its identifiers, folding what is not quoted.
-fn split_identifiers(text: &str) -> Result<Vec<String>, String> {
+///
+/// # Errors
+/// A sentence, when a quote is left open or a part is empty.
+pub fn split_identifiers(text: &str) -> Result<Vec<String>, String> {
     let mut parts = vec![String::new()];
     let mut chars = text.chars().peekable();
     let mut quoted = false;

@@ -3,16 +3,18 @@
 //! In:    nothing; `config` builds these from the project files.
 //! Out:   plain values. Holds: no module but `config` reads a setting from anywhere else.
 
+use super::words::{write_duration, write_optional_duration};
 use crate::table::TableName;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The operator's half: everything of `sankofa.yaml` that moving rows needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Project {
-    /// Directory that holds `sankofa.yaml`.
+    /// Directory that holds `sankofa.yaml`; relative directories of stores start here.
     pub root: PathBuf,
     /// Name of the environment (`--env`), kept in schema `sankofa`; `default` without one.
     pub environment: String,
@@ -27,7 +29,8 @@ pub struct Project {
 }
 
 /// One place of `secrets:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SecretPlace {
     /// `AIRFLOW_CONN_<ID>` and `AIRFLOW_VAR_<KEY>` of the process.
     Environment,
@@ -36,7 +39,7 @@ pub enum SecretPlace {
 }
 
 /// `warehouse:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warehouse {
     /// Id of its connection.
     pub connection: String,
@@ -49,7 +52,7 @@ pub struct Warehouse {
 }
 
 /// `stage:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stage {
     /// The directory of the store that it names.
     pub directory: PathBuf,
@@ -58,11 +61,12 @@ pub struct Stage {
     /// Variable that holds the identity, for `validate` and `load`.
     pub identity: Option<String>,
     /// How long a stage is kept after its run has ended.
+    #[serde(serialize_with = "write_duration")]
     pub keep: Duration,
 }
 
 /// `guard:`, with its patterns split.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Guard {
     /// Columns and tables that never leave a source.
     pub never: Vec<Pattern>,
@@ -73,7 +77,7 @@ pub struct Guard {
 }
 
 /// `database.schema.table[.column]`, each part with `*` for any run of characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pattern {
     /// The text in the file.
     pub text: String,
@@ -97,6 +101,7 @@ pub struct Pipeline {
     /// Sessions that read the source side by side.
     pub connections: usize,
     /// How long one statement may run on the source.
+    #[serde(serialize_with = "write_duration")]
     pub statement_timeout: Duration,
     /// The largest row that is moved, bytes.
     pub max_row_bytes: usize,
@@ -108,6 +113,26 @@ pub struct Pipeline {
     pub after: Vec<(String, String)>,
     /// SHA-256 of everything above as resolved, hex.
     pub config_hash: String,
+    /// What a scheduler reads; not part of the hash, since it changes no row.
+    pub schedule: Schedule,
+}
+
+/// When and how a scheduler starts a pipeline; `config compile` hands it on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Schedule {
+    /// Five fields, or `@daily` and the like; `None`: only by hand.
+    pub cron: Option<String>,
+    /// IANA name of the time zone `cron` is meant in.
+    pub timezone: String,
+    /// Whether runs that were missed are made up for.
+    pub catchup: bool,
+    /// How often the scheduler tries again.
+    pub retries: Option<u32>,
+    /// How long a run may take.
+    #[serde(serialize_with = "write_optional_duration")]
+    pub timeout: Option<Duration>,
+    /// Who answers for it.
+    pub owner: Option<String>,
 }
 
 /// One table of a pipeline, with the pipeline's defaults applied.
@@ -141,12 +166,14 @@ pub struct TableSpec {
     pub deletes: Deletes,
     /// Whether a column dropped at the source is dropped in the warehouse.
     pub drop: bool,
+    /// What a changed source table leads to; the pipeline's unless the table has its own.
+    pub on_schema_change: SchemaPolicy,
     /// Quality checks.
     pub checks: Vec<Check>,
 }
 
 /// How a table is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Rows whose replication key is not before the watermark, merged by key.
@@ -171,13 +198,13 @@ pub struct Lookback {
 #[serde(rename_all = "snake_case")]
 pub enum Span {
     /// For timestamps and dates.
-    Time(Duration),
+    Time(#[serde(serialize_with = "write_duration")] Duration),
     /// For integers and xmin.
     Count(u64),
 }
 
 /// What happens to rows whose replication key is NULL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NullKeys {
     /// They are read each time.
@@ -186,16 +213,16 @@ pub enum NullKeys {
     Refuse,
 }
 
-/// A mask, applied in the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// A mask, applied in the client; ordered by strictness, so that of two the greater wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
     /// HMAC-SHA-256 of the value's text, hex; the key is variable `hmac_key`.
     Hmac,
-    /// NULL.
-    Nullify,
     /// The word `[redacted]`.
     Redact,
+    /// NULL.
+    Nullify,
 }
 
 /// `deletes:`.
@@ -204,13 +231,14 @@ pub struct Deletes {
     /// What becomes of a row that is gone from the source.
     pub mode: DeleteMode,
     /// How often an incremental table's keys are compared.
+    #[serde(serialize_with = "write_duration")]
     pub every: Duration,
     /// The brake: a larger share of the live rows (0.0 to 1.0) is refused with 65.
     pub at_most: f64,
 }
 
 /// What becomes of a row that is gone from the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeleteMode {
     /// It stays, with `_sankofa_deleted_at` set.
@@ -222,7 +250,7 @@ pub enum DeleteMode {
 }
 
 /// `on_schema_change:`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SchemaPolicy {
     /// Change the warehouse table and read everything again.
@@ -234,7 +262,7 @@ pub enum SchemaPolicy {
 }
 
 /// `publish:`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Publish {
     /// All tables of a run in one commit.
@@ -269,7 +297,11 @@ pub enum Rule {
     /// No two rows equal in these columns (NULLs are distinct).
     Unique(Vec<String>),
     /// The newest value of the column is at most so old.
-    Freshness { column: String, at_most: Duration },
+    Freshness {
+        column: String,
+        #[serde(serialize_with = "write_duration")]
+        at_most: Duration,
+    },
     /// Every value of the column that is not NULL is one of these, as text.
     Accepted { column: String, values: Vec<String> },
     /// Every value of the columns that is not NULL is found in `table`(`to`), a table in the warehouse.
@@ -279,7 +311,7 @@ pub enum Rule {
 }
 
 /// Which rows a check looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// This run's rows.
@@ -289,7 +321,7 @@ pub enum Scope {
 }
 
 /// What a miss leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// It is told; the run goes on.

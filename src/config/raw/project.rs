@@ -1,0 +1,371 @@
+//! `sankofa.yaml` as it is written.
+//!
+//! In:    a tree. Out: [`ProjectFile`]. Not here: what is filled in (`resolve::project`).
+
+use super::Ordered;
+use crate::config::model::Mask;
+use crate::config::words::Length;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// The operator's half of a project: where secrets, stores and the warehouse are, what is backed up,
+/// and what no pipeline may read. It never holds a secret: connections are names.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Sankofa")]
+pub struct ProjectFile {
+    /// Version of this file's grammar.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Where connections and variables are asked for, in order; the first that has the id wins.
+    /// The environment alone by default.
+    pub secrets: Option<Vec<SecretKeys>>,
+    /// Where backups and stages lie, by name.
+    #[serde(default)]
+    pub stores: Ordered<StoreKeys>,
+    /// The warehouse.
+    pub warehouse: WarehouseKeys,
+    /// Where `extract` puts what `validate` and `load` read.
+    pub stage: Option<StageKeys>,
+    /// What is backed up.
+    pub backups: Option<Backups>,
+    /// Where backups are restored to be proven.
+    pub drill: Option<Drill>,
+    /// What no pipeline file can loosen.
+    #[serde(default)]
+    pub guard: GuardKeys,
+    /// Who is told.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
+    /// By name, what differs when `--env NAME` is given: merged onto this file key by key.
+    #[serde(default)]
+    pub environments: Ordered<Overlay>,
+}
+
+/// Keys of this file that differ in one environment.
+#[derive(Clone, Debug)]
+pub struct Overlay;
+
+impl<'de> Deserialize<'de> for Overlay {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(from).map(|_| Overlay)
+    }
+}
+
+impl JsonSchema for Overlay {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Environment".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "Keys of this file that differ; mappings are merged, lists and words replaced."
+        })
+    }
+}
+
+/// One place that is asked for connections and variables.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "SecretPlace")]
+pub enum SecretKeys {
+    /// `AIRFLOW_CONN_<ID>` and `AIRFLOW_VAR_<KEY>`, as Airflow itself.
+    Environment,
+    /// HashiCorp Vault, in the layout of Airflow's VaultBackend.
+    Vault(Box<Vault>),
+    /// AWS Secrets Manager, in the layout of Airflow's SecretsManagerBackend.
+    AwsSecretsManager(AwsSecretsManager),
+    /// Airflow's local files backend.
+    Files(SecretFiles),
+}
+
+/// A Vault server.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    /// Its URL.
+    pub address: String,
+    /// Mount of the key-value engine.
+    pub mount: String,
+    /// Path of connections under the mount; `connections` by default.
+    pub connections: Option<String>,
+    /// Path of variables under the mount; `variables` by default.
+    pub variables: Option<String>,
+    /// Version of the key-value engine, 1 or 2; 2 by default.
+    #[schemars(range(min = 1, max = 2))]
+    pub kv: Option<u8>,
+    /// Vault namespace.
+    pub namespace: Option<String>,
+    /// File with the certificate authority of the server.
+    pub ca_cert: Option<String>,
+    /// How to log in.
+    pub auth: VaultAuth,
+    /// By connection id, the path that leases user and password.
+    #[serde(default)]
+    pub dynamic: Ordered<String>,
+}
+
+/// How to log in to Vault; secrets are read from files, never written here.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum VaultAuth {
+    /// AppRole.
+    Approle {
+        /// The role.
+        role_id: String,
+        /// File with the secret id.
+        secret_id_file: String,
+        /// Mount of the auth method.
+        mount: Option<String>,
+    },
+    /// A token, from `VAULT_TOKEN` or a file.
+    Token {
+        /// File with the token.
+        file: Option<String>,
+    },
+    /// A JSON web token, such as a Nomad workload identity.
+    Jwt {
+        /// The role.
+        role: String,
+        /// File with the JSON web token.
+        file: Option<String>,
+        /// Mount of the auth method.
+        mount: Option<String>,
+    },
+    /// A Kubernetes service account.
+    Kubernetes {
+        /// The role.
+        role: String,
+        /// File with the service account's token.
+        file: Option<String>,
+        /// Mount of the auth method.
+        mount: Option<String>,
+    },
+    /// A client certificate.
+    Cert {
+        /// The role.
+        role: Option<String>,
+        /// File with the certificate.
+        cert_file: String,
+        /// File with its key.
+        key_file: String,
+        /// Mount of the auth method.
+        mount: Option<String>,
+    },
+    /// A Vault agent that adds the token itself.
+    Agent {},
+}
+
+/// AWS Secrets Manager.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsSecretsManager {
+    /// Region.
+    pub region: String,
+    /// Prefix of connections.
+    pub connections: Option<String>,
+    /// Prefix of variables.
+    pub variables: Option<String>,
+    /// URL of the service, for tests.
+    pub endpoint_url: Option<String>,
+}
+
+/// Files of Airflow's local filesystem backend.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFiles {
+    /// File with connections.
+    pub connections: Option<String>,
+    /// File with variables.
+    pub variables: Option<String>,
+}
+
+/// Where objects lie.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Store")]
+pub enum StoreKeys {
+    /// A directory; relative to this file's.
+    Directory(String),
+    /// A Backblaze B2 bucket.
+    B2(Bucket),
+    /// An S3 bucket.
+    S3(Bucket),
+}
+
+/// A bucket.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Id of the connection with the key.
+    pub connection: String,
+    /// Its name.
+    pub bucket: String,
+    /// What all names start with.
+    pub prefix: Option<String>,
+}
+
+/// The warehouse.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Warehouse")]
+pub struct WarehouseKeys {
+    /// Id of its connection; its type says the kind.
+    pub connection: String,
+    /// Role that may read what is loaded.
+    pub reader_role: Option<String>,
+    /// Role under which `after:` SQL runs.
+    pub after_role: Option<String>,
+    /// Role that owns what is made.
+    pub owner_role: Option<String>,
+}
+
+/// Where `extract` puts what `validate` and `load` read.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Stage")]
+pub struct StageKeys {
+    /// Name of a store.
+    pub store: String,
+    /// age recipients; not encrypted without.
+    #[serde(default)]
+    pub encrypt_to: Vec<String>,
+    /// Variable with the identity that `validate` and `load` decrypt with.
+    pub identity: Option<String>,
+    /// How long a stage is kept after its run has ended; 7d by default.
+    pub keep: Option<Length>,
+}
+
+/// What is backed up.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backups {
+    /// What holds for every database that does not say otherwise.
+    #[serde(default)]
+    pub defaults: BackupKeys,
+    /// The databases, by name.
+    #[serde(default)]
+    pub databases: Ordered<BackupKeys>,
+    /// Connections to servers: every database found there must be listed or ignored.
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// Databases that are not backed up, by name.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+}
+
+/// How one database is backed up.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Backup")]
+pub struct BackupKeys {
+    /// Id of its connection.
+    pub connection: Option<String>,
+    /// Name of a store.
+    pub store: Option<String>,
+    /// age recipients.
+    pub encrypt_to: Option<Vec<String>>,
+    /// What is kept.
+    pub keep: Option<Keep>,
+    /// A newest backup older than this is late.
+    pub expected_every: Option<Length>,
+    /// A restore that would take longer is said.
+    pub restore_within: Option<Length>,
+    /// Connection with the key that may delete.
+    pub prune_connection: Option<String>,
+    /// Which one scheduler starts it.
+    pub scheduled_by: Option<Scheduler>,
+}
+
+/// What is kept of a database's backups.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Days.
+    pub days: u32,
+    /// The newest good ones stay, whatever their age.
+    #[schemars(range(min = 1))]
+    pub at_least: u32,
+}
+
+/// Who starts a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// Nomad.
+    Nomad,
+    /// Airflow.
+    Airflow,
+    /// cron.
+    Cron,
+}
+
+/// Where backups are restored to be proven.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Drill {
+    /// Id of the connection.
+    pub connection: String,
+}
+
+/// What no pipeline file can loosen. Patterns are `database.schema.table` or
+/// `database.schema.table.column` as the catalog spells them, `*` for any run of characters; a part
+/// with a dot in it stands in double quotes. Upper and lower case differ.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Guard")]
+pub struct GuardKeys {
+    /// Tables and columns that never leave a source.
+    #[serde(default)]
+    pub never: Vec<String>,
+    /// Masks that always apply; the stricter of this and the pipeline's wins.
+    #[serde(default)]
+    pub mask: Ordered<Mask>,
+    /// By source connection, the warehouse schemas it may fill; one not named may fill any.
+    #[serde(default)]
+    pub sources: Ordered<Vec<String>>,
+}
+
+/// One place that is told.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// An HTTP endpoint.
+    pub webhook: Option<Webhook>,
+    /// Mail.
+    pub mail: Option<Mail>,
+    /// Of what.
+    pub when: Vec<Occasion>,
+}
+
+/// An HTTP endpoint.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Id of the connection.
+    pub connection: String,
+}
+
+/// Mail.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// Id of the SMTP connection.
+    pub connection: String,
+    /// Addresses.
+    pub to: Vec<String>,
+}
+
+/// What somebody is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// A run, backup or drill failed.
+    Failure,
+    /// One is late.
+    Late,
+    /// One succeeded.
+    Success,
+}

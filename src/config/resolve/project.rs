@@ -1,0 +1,200 @@
+//! `sankofa.yaml` -> [`Project`].
+//!
+//! In:    the tree and the raw file.
+//! Out:   what moving rows needs; backups, drill and notify are checked here and used later.
+//! Holds: every store that is named is there.
+
+use super::At;
+use crate::config::guard;
+use crate::config::model::{Guard, Project, SecretPlace, Stage, Warehouse};
+use crate::config::node::{Fault, Node, shown, suggest};
+use crate::config::raw::project::{BackupKeys, Backups, ProjectFile, SecretKeys, StoreKeys};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a stage is kept after its run has ended, unless said otherwise.
+const KEEP: Duration = Duration::from_secs(7 * 86_400);
+
+/// Resolves the file; `home` is its directory, `environment` the name given as `--env`.
+///
+/// # Errors
+/// A [`Fault`] at the first key that is wrong or fits nothing.
+pub fn project(
+    root: &Node,
+    raw: &ProjectFile,
+    home: &Path,
+    environment: Option<&str>,
+) -> Result<Project, Fault> {
+    let at = At::new(root, &[]);
+    if raw.version != 1 {
+        return Err(at
+            .fault(&["version"], "version 1 is expected")
+            .hint("This binary reads version 1 only."));
+    }
+    if let Some(backups) = &raw.backups {
+        check_backups(at, raw, backups)?;
+    }
+    if let Some(drill) = &raw.drill {
+        at.id(&["drill", "connection"], &drill.connection)?;
+    }
+    check_notify(at, raw)?;
+    Ok(Project {
+        root: home.to_owned(),
+        environment: environment.unwrap_or("default").to_owned(),
+        secrets: secrets(at, raw)?,
+        warehouse: warehouse(at, raw)?,
+        stage: stage(at, raw, home)?,
+        guard: guard_of(at, raw)?,
+    })
+}
+
+fn secrets(at: At<'_>, raw: &ProjectFile) -> Result<Vec<SecretPlace>, Fault> {
+    let Some(places) = &raw.secrets else { return Ok(vec![SecretPlace::Environment]) };
+    if places.is_empty() {
+        return Err(at.fault(&["secrets"], "at least one place is expected"));
+    }
+    Ok(places
+        .iter()
+        .map(|place| match place {
+            SecretKeys::Environment => SecretPlace::Environment,
+            SecretKeys::Vault(_) => SecretPlace::NotYet("vault"),
+            SecretKeys::AwsSecretsManager(_) => SecretPlace::NotYet("aws_secrets_manager"),
+            SecretKeys::Files(_) => SecretPlace::NotYet("files"),
+        })
+        .collect())
+}
+
+fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Warehouse, Fault> {
+    let keys = &raw.warehouse;
+    at.id(&["warehouse", "connection"], &keys.connection)?;
+    for (key, role) in [
+        ("reader_role", &keys.reader_role),
+        ("after_role", &keys.after_role),
+        ("owner_role", &keys.owner_role),
+    ] {
+        role.as_ref().map_or(Ok(()), |role| at.identifier(&["warehouse", key], role))?;
+    }
+    Ok(Warehouse {
+        connection: keys.connection.clone(),
+        reader_role: keys.reader_role.clone(),
+        after_role: keys.after_role.clone(),
+        owner_role: keys.owner_role.clone(),
+    })
+}
+
+fn store<'a>(at: At<'_>, raw: &'a ProjectFile, path: &[&str], name: &str) -> Result<&'a StoreKeys, Fault> {
+    raw.stores.find(name).ok_or_else(|| {
+        let known: Vec<&str> = raw.stores.names().collect();
+        at.fault(path, format!("there is no store {}", shown(name))).hint(suggest(name, &known))
+    })
+}
+
+fn recipients(at: At<'_>, path: &[&str], list: &[String]) -> Result<(), Fault> {
+    for (index, recipient) in list.iter().enumerate() {
+        if !recipient.starts_with("age1") {
+            let index = index.to_string();
+            let here: Vec<&str> = path.iter().copied().chain([index.as_str()]).collect();
+            return Err(at.fault(&here, "an age recipient, `age1...`, is expected"));
+        }
+    }
+    Ok(())
+}
+
+fn stage(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Option<Stage>, Fault> {
+    let Some(keys) = &raw.stage else { return Ok(None) };
+    let StoreKeys::Directory(directory) = store(at, raw, &["stage", "store"], &keys.store)? else {
+        return Err(at
+            .fault(&["stage", "store"], "a stage cannot lie in a bucket yet")
+            .hint("Name a store that is a directory."));
+    };
+    if directory.is_empty() {
+        return Err(at.fault(&["stores", &keys.store, "directory"], "a directory is expected"));
+    }
+    recipients(at, &["stage", "encrypt_to"], &keys.encrypt_to)?;
+    if !keys.encrypt_to.is_empty() && keys.identity.is_none() {
+        return Err(at
+            .fault(&["stage", "encrypt_to"], "nothing could read an encrypted stage without `identity`")
+            .hint("Name the variable that holds the identity: `identity: stage_identity`."));
+    }
+    if let Some(identity) = &keys.identity {
+        at.id(&["stage", "identity"], identity)?;
+    }
+    Ok(Some(Stage {
+        directory: home.join(directory),
+        encrypt_to: keys.encrypt_to.clone(),
+        identity: keys.identity.clone(),
+        keep: keys.keep.map_or(KEEP, |length| length.0),
+    }))
+}
+
+fn guard_of(at: At<'_>, raw: &ProjectFile) -> Result<Guard, Fault> {
+    let pattern = |path: &[&str], text: &str| guard::pattern(text).map_err(|why| at.fault(path, why));
+    let mut found = Guard::default();
+    for (index, text) in raw.guard.never.iter().enumerate() {
+        found.never.push(pattern(&["guard", "never", &index.to_string()], text)?);
+    }
+    for (text, mask) in &raw.guard.mask.0 {
+        found.mask.push((pattern(&["guard", "mask", text], text)?, *mask));
+    }
+    for (source, schemas) in &raw.guard.sources.0 {
+        at.id(&["guard", "sources", source], source)?;
+        at.identifiers(&["guard", "sources", source], schemas)?;
+        found.sources.insert(source.clone(), schemas.clone());
+    }
+    Ok(found)
+}
+
+fn check_notify(at: At<'_>, raw: &ProjectFile) -> Result<(), Fault> {
+    for (index, notify) in raw.notify.iter().enumerate() {
+        let index = index.to_string();
+        let ids = [
+            notify.webhook.as_ref().map(|w| ("webhook", &w.connection)),
+            notify.mail.as_ref().map(|m| ("mail", &m.connection)),
+        ];
+        let mut ids = ids.into_iter().flatten();
+        let (Some((key, id)), None) = (ids.next(), ids.next()) else {
+            return Err(at.fault(&["notify", &index], "exactly one of webhook, mail is expected"));
+        };
+        at.id(&["notify", &index, key, "connection"], id)?;
+    }
+    Ok(())
+}
+
+fn check_backups(at: At<'_>, raw: &ProjectFile, backups: &Backups) -> Result<(), Fault> {
+    check_backup(at, raw, &["backups", "defaults"], &backups.defaults)?;
+    for (name, keys) in &backups.databases.0 {
+        let path = ["backups", "databases", name.as_str()];
+        check_backup(at, raw, &path, keys)?;
+        if keys.connection.is_none() {
+            return Err(at.fault(&path, "key \"connection\" is missing"));
+        }
+        if keys.store.is_none() && backups.defaults.store.is_none() {
+            return Err(at.fault(&path, "key \"store\" is missing here and in `defaults:`"));
+        }
+        let encrypt_to = keys.encrypt_to.as_ref().or(backups.defaults.encrypt_to.as_ref());
+        if encrypt_to.is_none_or(Vec::is_empty) {
+            return Err(at
+                .fault(&path, "key \"encrypt_to\" is missing here and in `defaults:`")
+                .hint("A backup is always encrypted; `sankofa keygen` makes a key pair."));
+        }
+    }
+    for (index, id) in backups.servers.iter().enumerate() {
+        at.id(&["backups", "servers", &index.to_string()], id)?;
+    }
+    Ok(())
+}
+
+fn check_backup(at: At<'_>, raw: &ProjectFile, path: &[&str], keys: &BackupKeys) -> Result<(), Fault> {
+    let below = |key: &'static str| path.iter().copied().chain([key]).collect::<Vec<&str>>();
+    if let Some(name) = &keys.store {
+        store(at, raw, &below("store"), name)?;
+    }
+    for (key, id) in [("connection", &keys.connection), ("prune_connection", &keys.prune_connection)] {
+        id.as_ref().map_or(Ok(()), |id| at.id(&below(key), id))?;
+    }
+    recipients(at, &below("encrypt_to"), keys.encrypt_to.as_deref().unwrap_or_default())?;
+    if keys.keep.as_ref().is_some_and(|keep| keep.at_least == 0) {
+        return Err(at.fault(&below("keep"), "`at_least` must be 1 or more"));
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The examples of DESIGN.md section 2 mean what it says they mean.
+
+use super::*;
+
+#[test]
+fn the_project_of_the_design_is_read_whole() {
+    let project = load_project(&design()).unwrap();
+    assert_eq!(project.environment, "default");
+    assert_eq!(project.warehouse.connection, "warehouse");
+    assert_eq!(project.warehouse.reader_role.as_deref(), Some("metabase"));
+    let stage = project.stage.unwrap();
+    assert_eq!(stage.directory, PathBuf::from("/var/lib/sankofa/stage"));
+    assert_eq!(stage.identity.as_deref(), Some("stage_identity"));
+    assert_eq!(stage.encrypt_to.len(), 1);
+    assert_eq!(project.secrets.len(), 4);
+    assert_eq!(project.secrets[3], model::SecretPlace::Environment);
+    let never: Vec<&str> = project.guard.never.iter().map(|p| p.text.as_str()).collect();
+    assert_eq!(never, ["*.*.*.national_id", "hr.public.payroll"]);
+    assert_eq!(project.guard.mask[1].1, Mask::Nullify);
+    assert_eq!(project.guard.sources["hr_db"], ["hr"]);
+}
+
+#[test]
+fn the_environment_of_the_design_replaces_its_store() {
+    let files = Files { environment: Some("dev".into()), ..design() };
+    assert_eq!(load_project(&files).unwrap().environment, "dev");
+}
+
+#[test]
+fn the_pipeline_of_the_design_is_read_whole() {
+    let files = design();
+    let pipeline = load_pipeline(&files, &load_project(&files).unwrap(), "hr").unwrap();
+    assert_eq!((pipeline.source.as_str(), pipeline.schema.as_str()), ("hr_db", "hr"));
+    assert_eq!(pipeline.schedule.cron.as_deref(), Some("0 3 * * *"));
+    assert_eq!(pipeline.schedule.timeout, Some(Duration::from_secs(7200)));
+    assert_eq!((pipeline.connections, pipeline.max_row_bytes), (2, 256 << 20));
+    let names: Vec<String> = pipeline.tables.iter().map(|t| t.name.to_string()).collect();
+    assert_eq!(
+        names,
+        ["public.employee", "public.salary", "public.department", "public.audit", "public.\"Course\""]
+    );
+
+    let employee = &pipeline.tables[0];
+    assert_eq!(employee.mode, Mode::Incremental);
+    assert_eq!(employee.replication_key.as_deref(), Some("updated_at"));
+    let lookback = employee.lookback.unwrap();
+    assert_eq!((lookback.span, lookback.inherited), (Span::Time(Duration::from_secs(600)), true));
+    assert_eq!(employee.exclude, ["birth_date"]);
+    assert_eq!(employee.mask["last_name"], Mask::Hmac);
+    assert_eq!(employee.deletes.mode, DeleteMode::Soft);
+    let check = |rule, scope| Check { rule, scope, severity: Severity::Fail };
+    assert_eq!(
+        employee.checks,
+        [
+            check(Rule::MinRows(1), Scope::Table),
+            check(Rule::MaxChange(0.3), Scope::Table),
+            check(Rule::NullRate { column: "hire_date".into(), at_most: 0.0 }, Scope::Batch),
+            check(Rule::Unique(vec!["emp_no".into()]), Scope::Table),
+        ]
+    );
+
+    let freshness = Rule::Freshness { column: "updated_at".into(), at_most: Duration::from_secs(36 * 3600) };
+    assert_eq!(pipeline.tables[1].checks, [check(freshness, Scope::Table)]);
+    let department = &pipeline.tables[2];
+    assert_eq!((department.mode, &department.replication_key), (Mode::FullRefresh, &None));
+    assert_eq!((department.lookback, department.deletes.mode), (None, DeleteMode::Soft));
+    let audit = &pipeline.tables[3];
+    assert_eq!((audit.mode, audit.deletes.mode), (Mode::Append, DeleteMode::Ignore));
+    assert_eq!(audit.replication_key.as_deref(), Some("audit_id"));
+    assert_eq!(pipeline.tables[4].target, "Course");
+    assert_eq!(pipeline.after[0].0, "sql/hr_marts.sql");
+    assert_eq!(sql_text::statements(&pipeline.after[0].1).unwrap().len(), 2);
+    assert_eq!(pipeline_names(&files).unwrap(), ["hr"]);
+}
+
+#[test]
+fn what_is_compiled_can_be_passed_inline_and_resolves_to_the_same() {
+    let files = design();
+    let project = load_project(&files).unwrap();
+    let from_file = load_pipeline(&files, &project, "hr").unwrap();
+    let lock = compile(&files, "hr").unwrap();
+    assert_eq!(lock["schema"], 1);
+    assert_eq!(lock["schedule"]["timezone"], "Africa/Accra");
+    assert_eq!((lock["retries"].as_u64(), lock["timeout_seconds"].as_u64()), (Some(2), Some(7200)));
+    assert_eq!(lock["owner"], "data-office");
+    assert_eq!(lock["tables"][3]["mode"], "append");
+    assert_eq!(lock["config_hash"], from_file.config_hash.as_str());
+    let document = lock["pipeline"].to_string();
+    let empty = dir(&[]);
+    for text in [document.clone(), inline::pack(&document).unwrap()] {
+        let mut inline = Files { project_dir: empty.directory.path().to_owned(), ..files.clone() };
+        inline.variables.insert("SANKOFA_PIPELINE".into(), text);
+        let passed = load_pipeline(&inline, &project, "hr").unwrap();
+        assert_eq!(passed.config_hash, from_file.config_hash);
+        assert_eq!(format!("{passed:?}"), format!("{from_file:?}"));
+        assert_eq!(pipeline_names(&inline).unwrap(), ["hr"]);
+        let (what, _) = told(load_pipeline(&inline, &project, "records"));
+        assert!(
+            what.starts_with("cannot read SANKOFA_PIPELINE:1:") && what.contains("pipeline \"hr\""),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn the_hash_follows_what_moves_rows_and_not_the_schedule() {
+    let base = "source: s\nschema: w\ntables: {public.t: }\n";
+    let hash = |text: &str| load(text).unwrap().config_hash;
+    assert_eq!(hash(base), hash(&format!("{base}schedule: {{cron: '@daily'}}\nretries: 3\nowner: x\n")));
+    assert_ne!(hash(base), hash(&format!("{base}publish: each\n")));
+    assert_ne!(hash(base), hash("source: s\nschema: w\ntables: {public.t: {mask: {a: hmac}}}\n"));
+    assert_eq!(hash(base).len(), 64);
+}
+
+#[test]
+fn what_is_shown_is_yaml_and_names_what_holds() {
+    let files = design();
+    let project = load_project(&files).unwrap();
+    let pipeline = load_pipeline(&files, &project, "hr").unwrap();
+    let text = show(&project, &[pipeline]).unwrap();
+    for line in
+        ["environment: default", "connection: warehouse", "mode: incremental", "every: 1d", "hire_date"]
+    {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(!text.contains("create or replace view"));
+}
+
+#[test]
+fn the_schema_knows_every_key_and_describes_it() {
+    let sankofa = schema(FileKind::Sankofa);
+    let pipeline = schema(FileKind::Pipeline);
+    assert_eq!((sankofa["title"].as_str(), pipeline["title"].as_str()), (Some("Sankofa"), Some("Pipeline")));
+    for (schema, key) in [(&sankofa, "guard"), (&sankofa, "environments"), (&pipeline, "on_schema_change")] {
+        assert!(schema["properties"][key]["description"].is_string(), "{key}");
+        assert_eq!(schema["additionalProperties"], false);
+    }
+    assert_eq!(pipeline["required"], serde_json::json!(["source", "schema", "tables"]));
+    let table = &pipeline["$defs"]["Table"];
+    assert!(table["properties"]["replication_key"]["description"].is_string());
+    assert_eq!(
+        editor_header("../schemas/pipeline.json"),
+        "# yaml-language-server: $schema=../schemas/pipeline.json"
+    );
+}

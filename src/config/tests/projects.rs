@@ -1,0 +1,139 @@
+//! What the operator's keys come to.
+
+use super::*;
+
+fn refused(more: &str, place: &str, what: &str, hint: &str) {
+    let (told_what, told_hint) = told(project_of(&format!("{PROJECT}{more}\n")));
+    assert!(told_what.starts_with(&format!("cannot read sankofa.yaml:{place}: ")), "{told_what}");
+    assert!(told_what.contains(what), "{told_what}\nexpected {what}");
+    assert!(told_hint.contains(hint), "{told_hint}\nexpected {hint}");
+}
+
+#[test]
+fn the_smallest_project_has_a_warehouse_and_asks_the_environment() {
+    let project = project_of(PROJECT).unwrap();
+    assert_eq!(project.secrets, [model::SecretPlace::Environment]);
+    assert_eq!((project.stage, project.guard), (None, model::Guard::default()));
+    assert_eq!(project.environment, "default");
+}
+
+#[test]
+fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
+    refused("stgae: {}", "3:1", "unknown key \"stgae\"", "Did you mean `stage`?");
+    refused("stage: {store: stag}\nstores: {stage: {directory: x}}", "3:16", "no store \"stag\"", "`stage`");
+    refused("stores: {a: {b3: x}}", "3:14", "one of directory, b2, s3", "`b2`");
+    refused("stores: {a: {directory: x, b2: {}}}", "3:13", "exactly one of directory, b2, s3", "");
+    refused(
+        "stores: {a: {b2: {connection: x, bucket: y}}}\nstage: {store: a}",
+        "4:16",
+        "cannot lie in a bucket",
+        "",
+    );
+    refused(
+        "stores: {a: {directory: x}}\nstage: {store: a, encrypt_to: [age1x]}",
+        "4:19",
+        "without `identity`",
+        "",
+    );
+    refused(
+        "stores: {a: {directory: x}}\nstage: {store: a, encrypt_to: [ssh]}",
+        "4:32",
+        "an age recipient",
+        "",
+    );
+    refused("guard: {never: [a.b]}", "3:17", "a pattern is database.schema.table", "");
+    refused("guard: {mask: {'a.b.c.d': }}", "3:25", "nothing stands where one of hmac", "");
+    refused("guard: {mask: {a: hmac}}", "3:19", "a pattern is", "");
+    refused("guard: {sources: {x: []}}", "3:19", "at least one name", "");
+    refused("notify: [{when: [failure]}]", "3:10", "exactly one of webhook, mail", "");
+    refused(
+        "notify: [{webhook: {connection: x}, when: [faliure]}]",
+        "3:44",
+        "one of failure, late",
+        "`failure`",
+    );
+    refused("secrets: []", "3:1", "at least one place", "");
+    refused("secrets: [vualt]", "3:11", "one of environment, vault", "`vault`");
+    refused(
+        "secrets: [{vault: {address: x, mount: y, auth: {approle: {role_id: x}}}}]",
+        "3:58",
+        "\"secret_id_file\" is missing",
+        "",
+    );
+    refused("backups: {databases: {hr: {store: x}}}", "3:35", "no store", "");
+    refused("backups: {databases: {hr: {connection: x}}}", "3:23", "\"store\" is missing", "");
+    refused(
+        "stores: {a: {directory: x}}\nbackups: {databases: {hr: {connection: x, store: a}}}",
+        "4:23",
+        "\"encrypt_to\" is missing",
+        "keygen",
+    );
+    refused("backups: {defaults: {keep: {days: 3, at_least: 0}}}", "3:22", "1 or more", "");
+    refused("drill: {connection: ''}", "3:21", "an id", "");
+    let (what, _) = told(project_of("version: 2\nwarehouse: {connection: x}\n"));
+    assert_eq!(what, "cannot read sankofa.yaml:1:10: version 1 is expected");
+}
+
+const ENVIRONMENTS: &str = "version: 1
+warehouse: {connection: warehouse, reader_role: metabase}
+stores: {stage: {directory: /var/stage}}
+stage: {store: stage}
+guard: {never: ['*.*.*.a'], mask: {'*.*.*.b': hmac}}
+environments:
+  dev: {warehouse: {connection: dev_warehouse}, stores: {stage: {directory: ./stage}}}
+  odd: {guard: {mask: {'*.*.*.c': nullify}}}
+";
+
+#[test]
+fn an_environment_is_merged_onto_the_file() {
+    let mut d = dir(&[("sankofa.yaml", ENVIRONMENTS.as_bytes())]);
+    d.files.environment = Some("dev".into());
+    let project = load_project(&d.files).unwrap();
+    assert_eq!(project.environment, "dev");
+    assert_eq!(project.warehouse.connection, "dev_warehouse");
+    assert_eq!(project.warehouse.reader_role.as_deref(), Some("metabase"));
+    assert_eq!(project.stage.unwrap().directory, d.directory.path().join("./stage"));
+    d.files.environment = Some("odd".into());
+    let project = load_project(&d.files).unwrap();
+    assert_eq!((project.guard.never.len(), project.guard.mask.len()), (1, 2));
+    d.files.environment = Some("dve".into());
+    let (what, hint) = told(load_project(&d.files));
+    assert_eq!(what, "cannot read sankofa.yaml:6:1: there is no environment \"dve\"");
+    assert_eq!(hint, "Did you mean `dev`?");
+}
+
+#[test]
+fn a_mistake_in_an_environment_is_told_before_its_day_unless_it_needs_other_variables() {
+    let (what, _) = told(project_of(&format!("{ENVIRONMENTS}  bad: {{wraehouse: {{}}}}\n")));
+    assert!(what.starts_with("cannot read sankofa.yaml:9:9: unknown key \"wraehouse\""), "{what}");
+    assert!(project_of(&format!("{ENVIRONMENTS}  far: {{warehouse: {{connection: '${{FAR}}'}}}}\n")).is_ok());
+    let (what, _) = told(project_of(&format!("{ENVIRONMENTS}  far: {{environments: {{}}}}\n")));
+    assert!(what.contains("cannot hold environments"), "{what}");
+}
+
+#[test]
+fn sankofa_config_names_the_operators_file_and_relative_stores_start_there() {
+    let text = "version: 1\nwarehouse: {connection: w}\nstores: {s: {directory: st}}\nstage: {store: s}\n";
+    let mut d = dir(&[("etc/ops.yaml", text.as_bytes()), ("analysts/pipelines/p.yaml", b"")]);
+    d.files.project_dir = d.directory.path().join("analysts");
+    let path = d.directory.path().join("etc/ops.yaml");
+    d.files.variables.insert("SANKOFA_CONFIG".into(), path.display().to_string());
+    let project = load_project(&d.files).unwrap();
+    assert_eq!(project.stage.unwrap().directory, d.directory.path().join("etc/st"));
+    assert_eq!(project.root, d.directory.path().join("etc"));
+    std::fs::write(&path, "version: one\n").unwrap();
+    let (what, _) = told(load_project(&d.files));
+    assert!(what.contains("etc/ops.yaml:1:10: a whole number is expected"), "{what}");
+}
+
+#[test]
+fn a_project_that_may_not_be_read_is_77() {
+    use std::os::unix::fs::PermissionsExt;
+    let d = dir(&[("sankofa.yaml", PROJECT.as_bytes())]);
+    let path = d.directory.path().join("sankofa.yaml");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    // root reads everything: then there is nothing to refuse.
+    if let Err(error) = load_project(&d.files) {
+        assert_eq!(classify(&error).kind, Kind::Permission);
+    }
+}
