@@ -3,6 +3,8 @@
 //! In:    the command line's description. Out: Markdown.
 //! Holds: `tests/cli.rs` compares the file in the repository with [`page`].
 
+mod keys;
+
 use std::fmt::Write;
 
 /// The whole page.
