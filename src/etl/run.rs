@@ -12,7 +12,6 @@ use crate::etl::extract::{Destination, Extracted, Reader};
 use crate::etl::plan::{TablePlan, Wishes};
 use crate::etl::prepare::{self, Ends, Prepared};
 use crate::etl::publish::{self, Publication, TableJob};
-use crate::etl::quality::Checked;
 use crate::etl::source::{self, Source};
 use crate::etl::staging;
 use crate::etl::target::{self, Opening, Target};
@@ -26,6 +25,7 @@ use crate::stop::{Registration, StopSignal};
 use anyhow::Result;
 use futures_util::future::{join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -107,11 +107,7 @@ impl<'a> Request<'a> {
             config_hash: &self.pipeline.config_hash,
         };
         match run::begin(&target.publisher.client, &asked).await? {
-            Begun::AlreadyDone(recorded) => {
-                let mut done: Report = serde_json::from_value(recorded).unwrap_or_else(|_| report.clone());
-                done.status = Status::AlreadyDone;
-                Ok(Err(done))
-            }
+            Begun::AlreadyDone(recorded) => Ok(Err(report.clone().already_done(recorded))),
             Begun::Started(run) => Ok(Ok(Opened { target, connection, run, _cancel: cancel })),
         }
     }
@@ -191,7 +187,13 @@ impl<'a> Request<'a> {
             };
             reported = match publication.publish(reported.clone()).await {
                 Ok(done) => done,
-                Err((error, checked)) => self.after_failure(opened, error, &checked, number == last).await?,
+                Err((error, checked)) => match self.lost_answer(opened, &error, number == last).await? {
+                    Some(recorded) => Report { status: Status::Ok, ..report.clone().already_done(recorded) },
+                    None => {
+                        let _ = publish::keep_checks(&opened.target.second, opened.run, &checked).await;
+                        return Err(error);
+                    }
+                },
             };
         }
         for table in &reported.tables {
@@ -203,17 +205,13 @@ impl<'a> Request<'a> {
         Ok(reported)
     }
 
-    /// A publication failed: keeps its checks; where COMMIT's answer may have been lost, asks.
-    async fn after_failure(&self, opened: &Opened, error: anyhow::Error, checked: &[Checked], last: bool) -> Result<Report> {
-        if last && publish::may_have_committed(&error) && opened.target.publisher.client.is_closed() {
-            let name = self.application_name();
-            let asking = target::look(&opened.connection, &name).await?;
-            if let Some(recorded) = run::recorded(&asking.client, opened.run).await? {
-                return Ok(serde_json::from_value(recorded)?);
-            }
+    /// The connection was lost, perhaps between COMMIT and its answer: the ledger knows.
+    async fn lost_answer(&self, opened: &Opened, error: &anyhow::Error, last: bool) -> Result<Option<Value>> {
+        if !last || !publish::may_have_committed(error) || !opened.target.publisher.client.is_closed() {
+            return Ok(None);
         }
-        let _ = publish::keep_checks(&opened.target.second, opened.run, checked).await;
-        Err(error)
+        let asking = target::look(&opened.connection, &self.application_name()).await?;
+        run::recorded(&asking.client, opened.run).await
     }
 }
 
