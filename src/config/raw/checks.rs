@@ -28,7 +28,7 @@ pub struct Checks {
     #[serde(default)]
     pub accepted: Ordered<Form<No, Vec<String>, Accepted>>,
     /// Where each value of a column must be found in the warehouse: `{emp_no: hr.employee.emp_no}`.
-    pub references: Option<Form<No, Vec<Reference>, Ordered<Form<String, No, To>>>>,
+    pub references: Option<References>,
     /// Queries on the warehouse that must return no row; `{table}` stands for the rows in scope.
     #[serde(default)]
     pub sql: Ordered<Form<String, No, Sql>>,
@@ -89,6 +89,9 @@ pub struct Accepted {
     /// `batch` (default), or `table`.
     pub scope: Option<Scope>,
 }
+
+/// `references:`, by column or as a list for several columns together.
+pub type References = Form<No, Vec<Reference>, Ordered<Form<String, No, To>>>;
 
 /// Where one column points to, with severity and scope.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
