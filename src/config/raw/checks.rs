@@ -4,7 +4,7 @@
 
 use super::{Form, No, Ordered};
 use crate::config::model::{Scope, Severity};
-use crate::config::words::{Length, Share};
+use crate::config::words::{Length, Share, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,7 +26,7 @@ pub struct Checks {
     pub freshness: Ordered<Form<Length, No, Bound<Length>>>,
     /// The values a column may have, as text; NULL is always one: `{gender: [M, F]}`.
     #[serde(default)]
-    pub accepted: Ordered<Form<No, Vec<String>, Accepted>>,
+    pub accepted: Ordered<Form<No, Vec<Text>, Accepted>>,
     /// Where each value of a column must be found in the warehouse: `{emp_no: hr.employee.emp_no}`.
     pub references: Option<References>,
     /// Queries on the warehouse that must return no row; `{table}` stands for the rows in scope.
@@ -83,7 +83,7 @@ pub struct Unique {
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
     /// The values, as text.
-    pub values: Vec<String>,
+    pub values: Vec<Text>,
     /// `fail` (default) or `warn`.
     pub severity: Option<Severity>,
     /// `batch` (default), or `table`.

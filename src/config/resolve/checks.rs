@@ -97,7 +97,10 @@ fn by_column(at: At<'_>, raw: &Checks, found: &mut Vec<Check>) -> Result<(), Fau
         if values.is_empty() {
             return Err(at.fault(&["accepted", column], "expected at least one value"));
         }
-        let rule = Rule::Accepted { column: column.clone(), values: values.clone() };
+        let rule = Rule::Accepted {
+            column: column.clone(),
+            values: values.iter().map(|value| value.0.clone()).collect(),
+        };
         found.push(check(rule, severity, scope, Scope::Batch));
     }
     Ok(())
