@@ -2,8 +2,8 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::{self, Files};
 use crate::config::model::{Pipeline, Project, SecretPlace};
+use crate::config::{self, Files};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::run::{Hands, Request};
@@ -35,8 +35,10 @@ pub fn files(context: &Context) -> Files {
 pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Place::Environment(Environment::process())),
-        SecretPlace::NotYet(name) => Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
-            .hint("List `environment` alone under `secrets:`.")),
+        SecretPlace::NotYet(name) => {
+            Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
+                .hint("List `environment` alone under `secrets:`."))
+        }
     });
     Ok(Resolver::new(places.collect::<Result<_, _>>()?))
 }
@@ -63,7 +65,12 @@ impl Open {
     ///
     /// # Errors
     /// 2 for a table or a window that makes no sense.
-    pub fn request<'a>(&'a self, command: &'a str, step: &'a StepArgs, select: &SelectArgs) -> Result<Request<'a>, Failure> {
+    pub fn request<'a>(
+        &'a self,
+        command: &'a str,
+        step: &'a StepArgs,
+        select: &SelectArgs,
+    ) -> Result<Request<'a>, Failure> {
         let window = select.window()?.map(|(from, to)| (from.to_string(), to.to_string()));
         Ok(Request {
             project: &self.project,

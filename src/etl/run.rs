@@ -76,7 +76,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 impl<'a> Request<'a> {
     /// The name of this run's sessions: says who holds the lock.
     pub fn application_name(&self) -> String {
-        format!("sankofa/{} {} {} {}", env!("CARGO_PKG_VERSION"), self.command, self.pipeline.name, self.run_id)
+        format!(
+            "sankofa/{} {} {} {}",
+            env!("CARGO_PKG_VERSION"),
+            self.command,
+            self.pipeline.name,
+            self.run_id
+        )
     }
 
     fn opening<'b>(&'b self, application_name: &'b str) -> Opening<'b> {
@@ -98,7 +104,8 @@ impl<'a> Request<'a> {
         let connection = hands.resolver.connection(&self.project.warehouse.connection).await?;
         let name = self.application_name();
         let target = target::open(&connection, &self.opening(&name)).await?;
-        let cancel = cancel_on_stop(hands.stop, vec![target.publisher.canceller(), target.second.canceller()]);
+        let cancel =
+            cancel_on_stop(hands.stop, vec![target.publisher.canceller(), target.second.canceller()]);
         let asked = Asked {
             pipeline: &self.pipeline.name,
             run_id: self.run_id,
@@ -116,14 +123,19 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// As [`source::open`] and [`prepare::prepare`].
-    pub async fn plan(&self, hands: &Hands<'_>, warehouse: &Session) -> Result<(Source, Prepared<'a>, Registration)> {
+    pub async fn plan(
+        &self,
+        hands: &Hands<'_>,
+        warehouse: &Session,
+    ) -> Result<(Source, Prepared<'a>, Registration)> {
         let connection = hands.resolver.connection(&self.pipeline.source).await?;
         let options = prepare::opening(self.pipeline, &self.specs, &self.application_name());
         let names: Vec<_> = self.specs.iter().map(|spec| spec.name.clone()).collect();
         let source = source::open(&connection, &names, &options).await?;
         let cancel = cancel_on_stop(hands.stop, source.cancellers());
         let ends = Ends { source: &source, warehouse, resolver: hands.resolver };
-        let prepared = prepare::prepare(self.project, self.pipeline, self.specs.clone(), &self.wishes, &ends).await?;
+        let prepared =
+            prepare::prepare(self.project, self.pipeline, self.specs.clone(), &self.wishes, &ends).await?;
         Ok((source, prepared, cancel))
     }
 
@@ -159,7 +171,8 @@ impl<'a> Request<'a> {
         let name = self.application_name();
         let opening = self.opening(&name);
         let encoding = self.pipeline.encoding.as_deref();
-        let sessions = (0..count).map(|_| target::writer(&opened.connection, &opening, &opened.target, encoding));
+        let sessions =
+            (0..count).map(|_| target::writer(&opened.connection, &opening, &opened.target, encoding));
         try_join_all(sessions).await
     }
 
@@ -167,7 +180,13 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// As [`Publication::publish`].
-    pub async fn publish(&self, opened: &Opened, jobs: Vec<TableJob<'_>>, facts: &Facts, report: Report) -> Result<Report> {
+    pub async fn publish(
+        &self,
+        opened: &Opened,
+        jobs: Vec<TableJob<'_>>,
+        facts: &Facts,
+        report: Report,
+    ) -> Result<Report> {
         let mut reported = report.clone();
         let groups: Vec<Vec<TableJob<'_>>> = match self.pipeline.publish {
             crate::config::model::Publish::Together => vec![jobs],
@@ -248,7 +267,12 @@ pub async fn sync(request: &Request<'_>, hands: &Hands<'_>, report: Report) -> R
     }
 }
 
-async fn stream(request: &Request<'_>, hands: &Hands<'_>, opened: &Opened, mut report: Report) -> Result<Report> {
+async fn stream(
+    request: &Request<'_>,
+    hands: &Hands<'_>,
+    opened: &Opened,
+    mut report: Report,
+) -> Result<Report> {
     let publisher = &opened.target.publisher;
     staging::sweep(publisher, &request.pipeline.name, None).await?;
     let (source, prepared, _cancel) = request.plan(hands, publisher).await?;
