@@ -24,6 +24,7 @@ pub mod prune;
 pub mod completions;
 pub mod man;
 
+use crate::config::Files;
 use crate::progress::{Progress, Shown};
 use crate::report::Report;
 use crate::stop::StopSignal;
@@ -85,6 +86,15 @@ impl Context {
     /// A report that names command, pipeline, run and start, to be filled with figures.
     pub fn report(&self) -> Report {
         self.base.clone()
+    }
+
+    /// Where the project files are, for `config`.
+    pub fn files(&self) -> Files {
+        Files {
+            project_dir: self.project_dir.clone(),
+            environment: self.environment.clone(),
+            variables: self.variables.clone(),
+        }
     }
 
     /// Starts showing how far `what` is, such as `extracting hr`.
