@@ -139,6 +139,17 @@ pub fn classify(error: &anyhow::Error) -> Failure {
     }
 }
 
+/// A hint that names the nearest of `known` to `word`, or some of them.
+pub fn nearest_hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_by_cached_key(|name| std::cmp::Reverse((strsim::jaro_winkler(word, name) * 1e6) as u64));
+    match known.first() {
+        None => "There is none at all.".to_owned(),
+        Some(near) if strsim::jaro_winkler(word, near) > 0.8 => format!("Did you mean {near}?"),
+        Some(_) => format!("There are: {}.", known[..known.len().min(8)].join(", ")),
+    }
+}
+
 /// The most serious of several failures; the first of equals.
 pub fn most_serious(failures: &[Failure]) -> Option<&Failure> {
     failures.iter().rev().max_by_key(|failure| failure.kind)

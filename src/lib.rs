@@ -10,6 +10,11 @@ pub mod logging;
 pub mod stop;
 pub mod process;
 
+pub mod secret;
+pub mod pg;
+
 pub mod config;
+pub mod ledger;
+pub mod etl;
 
 pub mod cmd;

@@ -173,7 +173,7 @@ pub struct Column {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationKind {
-    /// An ordinary table, its inheritance children left out.
+    /// An ordinary table; rows of its inheritance children belong to it, as in a SELECT.
     Table,
     /// A partitioned table; it arrives as one.
     Partitioned,
@@ -205,11 +205,12 @@ pub struct SourceTable {
     pub columns: Vec<Column>,
     /// The primary key's columns in key order; empty without one.
     pub primary_key: Vec<String>,
-    /// Valid, immediate, whole-table unique indexes over plain NOT NULL columns: another key.
+    /// Columns of valid, immediate, whole-table unique indexes over plain columns; a key in waiting
+    /// where all of them are NOT NULL. Empty for a parent with children: no index spans those.
     pub unique_keys: Vec<Vec<String>>,
     /// First columns of its indexes: what a range can be looked up by.
     pub indexed: Vec<String>,
-    /// The heaps behind it; empty for views and foreign tables.
+    /// The heaps behind it, if all of them can be read one by one; else it is read as a whole.
     pub leaves: Vec<Leaf>,
     /// The planner's estimate of rows; negative when never analysed.
     pub estimated_rows: f64,

@@ -1,0 +1,58 @@
+# Sankofa: every job of a developer and of CI. `make help` lists them.
+#
+# Needs: Linux x86_64, Rust by rustup, npm and python3 with pip (installed by apt when root runs
+# this). Everything else comes from crates.io, npm, PyPI and apt into target/ and .testbed/.
+# Works as root and as an ordinary user.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Runs a command with cargo in PATH, or says where Rust is had from.
+WITH := tests/testbed/toolchain.sh run
+
+.PHONY: help
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
+		printf '  make %-9s %s\n' "$$name" "$$what"; done
+
+.PHONY: test
+test: testbed lint ## everything that CI runs: test bed, lint, all tests
+	$(WITH) cargo test --locked
+
+.PHONY: lint
+lint: ## formatting, clippy, documentation, licences and bans of dependencies
+	$(WITH) cargo fmt --check
+	$(WITH) cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(WITH) cargo doc --locked --no-deps --quiet
+	tests/testbed/toolchain.sh deny --log-level error --locked check licenses bans sources
+	for script in .ci/run $$(git ls-files '*.sh'); do bash -n "$$script"; done
+
+.PHONY: build
+build: ## the binary for developers: target/debug/sankofa
+	$(WITH) cargo build --locked
+
+.PHONY: release
+release: ## the binary to ship: target/release/sankofa
+	$(WITH) cargo build --locked --release
+
+.PHONY: testbed
+testbed: ## real PostgreSQL servers 13 to 18, psql, pgbouncer, into .testbed/ (once, 15 s)
+	tests/testbed/install.sh
+
+.PHONY: demo
+demo: testbed build ## three demo databases, loaded twice into a warehouse (demo/run.sh)
+	$(WITH) demo/run.sh
+
+.PHONY: bench
+bench: testbed release ## speed and memory beside psql and other tools (bench/run.sh)
+	$(WITH) bench/run.sh
+
+.PHONY: soak
+soak: testbed ## the long tests, marked #[ignore]: hours
+	$(WITH) cargo test --locked --release -- --ignored --test-threads=1
+
+.PHONY: clean
+clean: ## remove .testbed/, leftover servers and target/
+	tests/testbed/remove.sh
+	rm -rf target

@@ -1,0 +1,17 @@
+//! Rows: source -> stage -> warehouse; modules in the order of a row.
+
+pub mod contract;
+pub mod extract;
+pub mod layout;
+pub mod merge;
+pub mod plan;
+pub mod prepare;
+pub mod publish;
+pub mod quality;
+pub mod run;
+pub mod source;
+pub mod stage;
+pub mod staging;
+pub mod target;
+pub mod types;
+pub mod window;

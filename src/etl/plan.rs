@@ -1,0 +1,465 @@
+//! What a run will do to each table, and why: decided from values alone.
+//!
+//! In:    a table's settings, its state in the ledger, its catalog on both sides, the snapshot's facts.
+//! Out:   a [`TablePlan`], which a stage keeps and `sankofa plan` prints.
+//! Holds: pure; the same inputs give the same plan.
+//! Not here: gathering the inputs (`etl::prepare`), doing it (`etl::extract`, `etl::publish`).
+
+use crate::config::model::{DeleteMode, Mode, NullKeys, SchemaPolicy, Span, TableSpec};
+use crate::error::Failure;
+use crate::etl::contract::{self, Contract, Decision, Weight};
+use crate::etl::layout::Layout;
+use crate::etl::window::{self, Bound, Facts, KeyKind, Watermark};
+use crate::ledger::state::TableState;
+use crate::pg::copy::hex;
+use crate::table::{SourceTable, TableName, literal, quote};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Which rows are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// Every row, for this reason.
+    All(String),
+    /// Rows from the watermark on.
+    From { value: i64, after: bool },
+    /// A window asked for by hand; the watermark stays.
+    Window { from: String, to: String },
+}
+
+/// What becomes of the rows in the warehouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A table that is not there yet is made out of them.
+    Create,
+    /// The table is made equal to them, by difference.
+    Replace,
+    /// They are merged into it by key.
+    Merge,
+}
+
+/// The replication key of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationKey {
+    /// Column, or `xmin`.
+    pub name: String,
+    /// What it is.
+    pub kind: KeyKind,
+    /// It may be NULL.
+    pub nullable: bool,
+    /// An index begins with it.
+    pub indexed: bool,
+}
+
+/// What a run will do to one table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TablePlan {
+    /// The source table.
+    pub name: TableName,
+    /// The warehouse table.
+    pub target: TableName,
+    /// The mode it was configured with.
+    pub mode: String,
+    /// What travels.
+    pub layout: Layout,
+    /// Which rows.
+    pub reading: Reading,
+    /// The replication key, if there is one.
+    pub key: Option<ReplicationKey>,
+    /// SQL condition at the source.
+    pub filter: Option<String>,
+    /// What becomes of the rows.
+    pub action: Action,
+    /// All keys are read too, to find rows that are gone.
+    pub compare_keys: bool,
+    /// The contract that publishing leaves behind.
+    pub contract: Contract,
+    /// What has changed since the last.
+    pub decision: Decision,
+    /// Columns dropped at the source are dropped in the warehouse.
+    pub drop: bool,
+    /// Number of the run that published last; `None`: none has.
+    pub base: Option<i64>,
+    /// That run's watermark.
+    pub last: Option<Watermark>,
+    /// Rows alive in the target before.
+    pub live_rows: i64,
+    /// Fingerprint of filter and masks.
+    pub settings: String,
+    /// Rows that the source's planner expects in the table.
+    pub expected_rows: u64,
+    /// Bytes of the source table.
+    pub source_bytes: u64,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// What a person asked for beyond the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// Read everything, and accept a changed schema.
+    pub full_refresh: bool,
+    /// A half-open window of the replication key, as typed.
+    pub window: Option<(String, String)>,
+    /// A change may rewrite a warehouse table.
+    pub allow_rewrite: bool,
+}
+
+/// Everything one table's plan is made from.
+pub struct Inputs<'a> {
+    /// Settings.
+    pub spec: &'a TableSpec,
+    /// The source's catalog.
+    pub source: &'a SourceTable,
+    /// The warehouse's catalog, if the target is there.
+    pub target: Option<&'a SourceTable>,
+    /// Name of the target.
+    pub target_name: TableName,
+    /// What travels.
+    pub layout: Layout,
+    /// What the ledger knows.
+    pub state: Option<&'a TableState>,
+    /// The snapshot's facts.
+    pub facts: &'a Facts,
+    /// Time zone of the source database.
+    pub timezone: &'a str,
+    /// What a changed schema leads to.
+    pub policy: SchemaPolicy,
+    /// What was asked for by hand.
+    pub wishes: &'a Wishes,
+    /// Fingerprint of the HMAC key, if one is used.
+    pub hmac_fingerprint: String,
+}
+
+/// Plans one table.
+///
+/// # Errors
+/// 65 when the contract is broken and the policy says fail, or a rewrite is not allowed;
+/// 78 when the settings do not fit the table.
+pub fn plan(inputs: Inputs<'_>) -> Result<TablePlan> {
+    let (spec, name) = (inputs.spec, &inputs.spec.name);
+    let key = replication_key(&inputs)?;
+    let last_contract = last_contract(&inputs)?;
+    let last: Option<Watermark> = match inputs.state.and_then(|state| state.watermark.as_ref()) {
+        Some(value) => Some(crate::ledger::state::parse(value, "watermark")?),
+        None => None,
+    };
+    let contract = Contract::of(&inputs.layout, Vec::new()).after(last_contract.as_ref(), spec.drop);
+    let changes = last_contract.as_ref().map(|last| contract::differences(last, &contract)).unwrap_or_default();
+    let decision = contract::decide(changes, inputs.policy, inputs.wishes.full_refresh);
+    refuse(&inputs, &decision, &contract)?;
+    let settings = fingerprint(spec, &inputs.layout, &inputs.hmac_fingerprint);
+    let reading = reading(&inputs, key.as_ref(), last.as_ref(), &decision, &settings)?;
+    let full = matches!(reading, Reading::All(_));
+    let action = match (&inputs.target, full) {
+        (None, _) => Action::Create,
+        (Some(_), true) => Action::Replace,
+        (Some(_), false) => Action::Merge,
+    };
+    if action == Action::Merge && inputs.layout.key.is_empty() {
+        return Err(no_key(name).into());
+    }
+    let due = inputs
+        .state
+        .and_then(|state| state.deletes_age_s)
+        .is_none_or(|age| age >= i64::try_from(spec.deletes.every.as_secs()).unwrap_or(i64::MAX));
+    let window = matches!(reading, Reading::Window { .. });
+    let compare_keys = !full && !window && due && spec.deletes.mode != DeleteMode::Ignore;
+    Ok(TablePlan {
+        name: name.clone(),
+        target: inputs.target_name.clone(),
+        mode: mode_word(spec.mode).to_owned(),
+        warnings: warnings(&inputs, key.as_ref(), &reading),
+        reading,
+        key,
+        filter: spec.filter.clone(),
+        action,
+        compare_keys,
+        contract,
+        decision,
+        drop: spec.drop,
+        base: inputs.state.map(|state| state.run),
+        last,
+        live_rows: inputs.state.map_or(0, |state| state.live_rows),
+        settings,
+        expected_rows: inputs.source.estimated_rows.max(0.0) as u64,
+        source_bytes: inputs.source.bytes,
+        layout: inputs.layout,
+    })
+}
+
+/// The word of a mode.
+pub fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Incremental => "incremental",
+        Mode::Append => "append",
+        Mode::FullRefresh => "full_refresh",
+    }
+}
+
+fn no_key(name: &TableName) -> Failure {
+    Failure::config(format!("cannot merge into {name}'s table: it has no primary key and no `key:`"))
+        .hint("Name the columns that tell its rows apart with `key: [...]`, or use `mode: full_refresh`.")
+}
+
+fn replication_key(inputs: &Inputs<'_>) -> Result<Option<ReplicationKey>, Failure> {
+    let spec = inputs.spec;
+    if spec.mode == Mode::FullRefresh {
+        return Ok(None);
+    }
+    if inputs.layout.key.is_empty() {
+        return Err(no_key(&spec.name));
+    }
+    let Some(name) = &spec.replication_key else { return Ok(None) };
+    if name == "xmin" {
+        return Ok(Some(ReplicationKey { name: name.clone(), kind: KeyKind::Xmin, nullable: false, indexed: true }));
+    }
+    let Some(column) = inputs.source.column(name) else { return Ok(None) };
+    let zone = || spec.timezone.clone().unwrap_or_else(|| inputs.timezone.to_owned());
+    let kind = match column.column_type.name.as_str() {
+        _ if !column.column_type.is_builtin() => None,
+        "timestamptz" => Some(KeyKind::Timestamptz),
+        "timestamp" => Some(KeyKind::Timestamp { zone: zone() }),
+        "date" => Some(KeyKind::Date { zone: zone() }),
+        "int2" | "int4" | "int8" => Some(KeyKind::Integer),
+        _ => None,
+    };
+    let Some(kind) = kind else {
+        return Err(Failure::config(format!(
+            "cannot read {} from its watermark: replication key {name} is {}",
+            spec.name, column.column_type.sql
+        ))
+        .hint("A replication key is a timestamp, a date, an integer or `xmin`."));
+    };
+    let indexed = inputs.source.indexed.contains(name);
+    Ok(Some(ReplicationKey { name: name.clone(), kind, nullable: !column.not_null, indexed }))
+}
+
+/// The last contract: the ledger's, as long as the target is there.
+fn last_contract(inputs: &Inputs<'_>) -> Result<Option<Contract>> {
+    match (inputs.state, inputs.target) {
+        (Some(state), Some(_)) => crate::ledger::state::parse(&state.contract, "contract").map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Refuses what the policy or the warehouse table does not allow, in words.
+fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Result<(), Failure> {
+    let (name, target) = (&inputs.spec.name, &inputs.target_name);
+    if let Some(words) = &decision.refused {
+        return Err(Failure::data(format!("cannot load {target}: {words}")).hint(format!(
+            "Accept it with `--table {name} --full-refresh`, or change on_schema_change."
+        )));
+    }
+    if decision.weight(inputs.spec.drop) == Weight::Rewrite && !inputs.wishes.allow_rewrite {
+        let words = decision.words().unwrap_or_default();
+        return Err(Failure::data(format!("cannot load {target}: {words}; that rewrites the warehouse table"))
+            .hint("See `sankofa plan`; run it with `--allow-rewrite` when readers can wait."));
+    }
+    let Some(there) = inputs.target else { return Ok(()) };
+    if there.column("_sankofa_run").is_none() {
+        return Err(Failure::config(format!("cannot load {target}: a table of that name is there, and not of our making"))
+            .hint("Rename it, or set another `target:` for the table."));
+    }
+    if inputs.state.is_none()
+        && let Some(column) = contract.columns.iter().find(|column| !fits(there, &column.name, &column.target))
+    {
+        return Err(Failure::data(format!(
+            "cannot load {target}: the table is there, but its column {:?} is not {}",
+            column.name, column.target
+        ))
+        .hint("Drop or rename the table in the warehouse; the ledger knows nothing of it."));
+    }
+    Ok(())
+}
+
+/// Whether the warehouse table has the column with this type.
+pub fn fits(there: &SourceTable, column: &str, sql: &str) -> bool {
+    there.column(column).is_some_and(|found| {
+        let qualified = format!("{}.{}", quote(&found.column_type.schema), quote(&found.column_type.name));
+        found.column_type.sql == sql || sql.starts_with(&qualified)
+    })
+}
+
+fn reading(
+    inputs: &Inputs<'_>,
+    key: Option<&ReplicationKey>,
+    last: Option<&Watermark>,
+    decision: &Decision,
+    settings: &str,
+) -> Result<Reading, Failure> {
+    let all = |why: &str| Ok(Reading::All(why.to_owned()));
+    if let Some((from, to)) = &inputs.wishes.window {
+        return match key {
+            Some(key) if inputs.spec.mode == Mode::Incremental && key.kind != KeyKind::Xmin => {
+                Ok(Reading::Window { from: from.clone(), to: to.clone() })
+            }
+            _ => Err(Failure::config(format!(
+                "cannot read a window of {}: only an incremental table has one",
+                inputs.spec.name
+            ))
+            .hint("Name the incremental tables with --table.")),
+        };
+    }
+    let Some(key) = key else { return all("mode: full_refresh") };
+    match inputs.state {
+        _ if inputs.wishes.full_refresh => return all("--full-refresh"),
+        None => return all("first load"),
+        Some(_) if inputs.target.is_none() => return all("the warehouse table is gone"),
+        Some(_) if decision.reload => return all("the schema has changed"),
+        Some(state) if state.settings != settings => return all("filter or masks have changed"),
+        Some(_) => {}
+    }
+    let lookback = lookback(inputs.spec, key)?;
+    let unique = inputs.source.unique_keys.iter().any(|columns| *columns == [key.name.clone()]);
+    Ok(match window::bound(last, &key.name, &key.kind, inputs.facts, lookback, unique) {
+        Bound::All(why) => Reading::All(why),
+        Bound::From { value, after } => Reading::From { value, after },
+    })
+}
+
+/// The lookback in the key's unit.
+fn lookback(spec: &TableSpec, key: &ReplicationKey) -> Result<u64, Failure> {
+    let Some(lookback) = spec.lookback else { return Ok(0) };
+    match (lookback.span, &key.kind) {
+        (Span::Time(span), KeyKind::Timestamptz | KeyKind::Timestamp { .. }) => {
+            Ok(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+        }
+        (Span::Time(span), KeyKind::Date { .. }) => Ok(span.as_secs().div_ceil(86_400)),
+        (Span::Count(count), KeyKind::Integer | KeyKind::Xmin) => Ok(count),
+        _ if lookback.inherited => Ok(0),
+        _ => Err(Failure::config(format!(
+            "cannot read {}: its lookback is not in the unit of its replication key {}",
+            spec.name, key.name
+        ))
+        .hint("A time key takes a duration such as `10m`, an integer key a count such as `1000`.")),
+    }
+}
+
+fn fingerprint(spec: &TableSpec, layout: &Layout, hmac: &str) -> String {
+    let masks: Vec<_> = layout.columns.iter().map(|column| (&column.name, column.mask)).collect();
+    let hmac = if layout.needs_hmac_key() { hmac } else { "" };
+    hex(&Sha256::digest(format!("{:?} {masks:?} {hmac}", spec.filter)))[..16].to_owned()
+}
+
+fn warnings(inputs: &Inputs<'_>, key: Option<&ReplicationKey>, reading: &Reading) -> Vec<String> {
+    let name = &inputs.spec.name;
+    let told = inputs.layout.columns.iter().filter_map(|column| {
+        column.carried.told.as_ref().map(|told| format!("{name}: column {:?}: {told}", column.name))
+    });
+    let mut warnings: Vec<String> = told.collect();
+    if let Some(key) = key
+        && !key.indexed
+        && matches!(reading, Reading::From { .. })
+        && inputs.source.bytes > 64 << 20
+    {
+        warnings.push(format!("{name}: no index begins with the replication key {}: every run reads the whole table", key.name));
+    }
+    if let Some(ReplicationKey { name: column, kind: KeyKind::Timestamp { zone }, .. }) = key
+        && inputs.spec.timezone.is_none()
+    {
+        warnings.push(format!("{name}: {column} has no time zone; it is read as {zone}: set `timezone:`"));
+    }
+    warnings
+}
+
+impl TablePlan {
+    /// The SQL condition that selects the rows to read; `None`: all of them.
+    ///
+    /// `xmax` is the snapshot's, which 32-bit row versions are compared with.
+    pub fn condition(&self, xmax: u64, null_keys: NullKeys) -> Option<String> {
+        let mut all: Vec<String> = Vec::new();
+        if let Some(key) = &self.key {
+            let column = quote(&key.name);
+            match &self.reading {
+                Reading::All(_) => {}
+                Reading::Window { from, to } => {
+                    all.push(format!("{column} >= {} AND {column} < {}", typed(from, key), typed(to, key)));
+                }
+                Reading::From { value, .. } if key.kind == KeyKind::Xmin => {
+                    let age = i128::from(xmax) - i128::from(*value);
+                    all.push(format!(
+                        "(({}::int8 - xmin::text::int8) % 4294967296 + 4294967296) % 4294967296 <= {age}",
+                        xmax % (1 << 32)
+                    ));
+                }
+                Reading::From { value, after } => {
+                    let compare = if *after { ">" } else { ">=" };
+                    let newer = format!("{column} {compare} {}", spell(*value, &key.kind));
+                    all.push(match null_keys {
+                        NullKeys::Load if key.nullable => format!("({newer} OR {column} IS NULL)"),
+                        _ => newer,
+                    });
+                }
+            }
+        }
+        all.extend(self.filter.iter().map(|sql| format!("({sql})")));
+        (!all.is_empty()).then(|| all.join(" AND "))
+    }
+
+    /// The watermark as a person reads it.
+    pub fn watermark_text(watermark: &Watermark) -> Option<String> {
+        watermark.value.map(|value| match watermark.kind {
+            KeyKind::Integer | KeyKind::Xmin => value.to_string(),
+            _ => text_of(value, &watermark.kind),
+        })
+    }
+}
+
+fn typed(text: &str, key: &ReplicationKey) -> String {
+    let sql = match key.kind {
+        KeyKind::Timestamptz => "timestamptz",
+        KeyKind::Timestamp { .. } => "timestamp",
+        KeyKind::Date { .. } => "date",
+        KeyKind::Integer | KeyKind::Xmin => "int8",
+    };
+    format!("{}::pg_catalog.{sql}", literal(text))
+}
+
+/// A value of a replication key as a literal of its type.
+pub fn spell(value: i64, kind: &KeyKind) -> String {
+    let text = literal(&text_of(value, kind));
+    match kind {
+        KeyKind::Integer | KeyKind::Xmin => value.to_string(),
+        KeyKind::Timestamptz => format!("{text}::pg_catalog.timestamptz"),
+        KeyKind::Timestamp { .. } => format!("{text}::pg_catalog.timestamp"),
+        KeyKind::Date { .. } => format!("{text}::pg_catalog.date"),
+    }
+}
+
+/// The value as PostgreSQL would print it in UTC; what lies before year -9999 reads `-infinity`.
+fn text_of(value: i64, kind: &KeyKind) -> String {
+    let epoch = jiff::civil::date(2000, 1, 1);
+    let days = |days: i64| epoch.checked_add(jiff::Span::new().try_days(days)?);
+    match kind {
+        KeyKind::Integer | KeyKind::Xmin => value.to_string(),
+        KeyKind::Date { .. } => days(value).map_or_else(|_| edge(value), |date| date.to_string()),
+        _ => {
+            let moment = jiff::Span::new()
+                .try_microseconds(value)
+                .and_then(|span| epoch.to_datetime(jiff::civil::Time::midnight()).checked_add(span));
+            let zone = if *kind == KeyKind::Timestamptz { "+00" } else { "" };
+            moment.map_or_else(|_| edge(value), |at| format!("{}{zone}", at.strftime("%Y-%m-%d %H:%M:%S%.6f")))
+        }
+    }
+}
+
+fn edge(value: i64) -> String {
+    if value < 0 { "-infinity" } else { "infinity" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watermark_is_spelled_to_the_microsecond() {
+        assert_eq!(text_of(1, &KeyKind::Timestamptz), "2000-01-01 00:00:00.000001+00");
+        assert_eq!(text_of(-1, &KeyKind::Timestamptz), "1999-12-31 23:59:59.999999+00");
+        assert_eq!(text_of(366, &KeyKind::Date { zone: "UTC".into() }), "2001-01-01");
+        assert_eq!(text_of(i64::MIN, &KeyKind::Timestamptz), "-infinity");
+    }
+}

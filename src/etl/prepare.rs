@@ -1,0 +1,238 @@
+//! Gathers what the plans of a run are made from, on both sides, and makes them.
+//!
+//! In:    an open source, a warehouse session, the pipeline.
+//! Out:   a [`Prepared`]: one plan a table, and what else reading needs.
+//! Holds: nothing is written; everything that can be refused is refused here, before a row is read.
+
+use crate::config::model::{Pipeline, Project, TableSpec};
+use crate::error::{Failure, most_serious};
+use crate::etl::contract::{Change, Weight};
+use crate::etl::layout::{self, Surroundings};
+use crate::etl::plan::{self, Action, Inputs, TablePlan, Wishes};
+use crate::etl::source::{self, Source};
+use crate::etl::window::KeyKind;
+use crate::etl::{publish, quality, target};
+use crate::ledger::{self, state};
+use crate::pg::copy::hex;
+use crate::pg::{Session, introspect};
+use crate::secret::Resolver;
+use crate::table::TableName;
+use anyhow::Result;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+
+/// Id of the variable that holds the key of HMAC masks.
+pub const HMAC_KEY: &str = "hmac_key";
+const MICROS_A_DAY: i64 = 86_400_000_000;
+
+/// Everything that is known before the first row is read.
+pub struct Prepared<'a> {
+    /// One plan a table, in the pipeline's order.
+    pub plans: Vec<TablePlan>,
+    /// The tables' settings, in the same order.
+    pub specs: Vec<&'a TableSpec>,
+    /// The earlier of clock and oldest transaction, in the unit of each table's key.
+    pub caps: Vec<i64>,
+    /// The key of HMAC masks, if one is used.
+    pub hmac_key: Option<SecretString>,
+}
+
+/// The tables of `pipeline` that a run is about: all, or those named.
+///
+/// # Errors
+/// 78 for a name that is not among them.
+pub fn select<'a>(pipeline: &'a Pipeline, only: &[String]) -> Result<Vec<&'a TableSpec>, Failure> {
+    if only.is_empty() {
+        return Ok(pipeline.tables.iter().collect());
+    }
+    let known: Vec<String> = pipeline.tables.iter().map(|spec| spec.name.to_string()).collect();
+    only.iter()
+        .map(|wanted| {
+            let name = TableName::parse(wanted).map(|name| name.to_string()).unwrap_or_else(|_| wanted.clone());
+            known.iter().position(|known| *known == name).map(|at| &pipeline.tables[at]).ok_or_else(|| {
+                Failure::config(format!("cannot run {}: it has no table {wanted}", pipeline.name))
+                    .hint(crate::error::nearest_hint(wanted, known.iter().map(String::as_str)))
+            })
+        })
+        .collect()
+}
+
+/// How the source of `pipeline` is opened for `specs`.
+pub fn opening(pipeline: &Pipeline, specs: &[&TableSpec], application_name: &str) -> source::Options {
+    source::Options {
+        application_name: application_name.to_owned(),
+        statement_timeout: pipeline.statement_timeout,
+        readers: pipeline.connections,
+        raw_encoding: pipeline.encoding.is_some(),
+        needs_activity: specs.iter().any(|spec| spec.replication_key.as_deref().is_some_and(|key| key != "xmin")),
+    }
+}
+
+/// Makes the plans.
+///
+/// # Errors
+/// The most serious of all tables' failures, naming every table that failed.
+pub async fn prepare<'a>(
+    project: &Project,
+    pipeline: &'a Pipeline,
+    specs: Vec<&'a TableSpec>,
+    wishes: &Wishes,
+    ends: &Ends<'_>,
+) -> Result<Prepared<'a>> {
+    refuse_schema(project, pipeline)?;
+    let source = ends.source;
+    let sides = target::sides(ends.warehouse, source.major()).await?;
+    let states = match ledger::look(&ends.warehouse.client).await?.version {
+        0 => Default::default(),
+        _ => state::read(&ends.warehouse.client, &pipeline.name).await?,
+    };
+    let targets: Vec<TableName> =
+        specs.iter().map(|spec| TableName::new(&pipeline.schema, &spec.target)).collect();
+    let there = introspect::tables(&ends.warehouse.client, &targets).await?;
+    let around = Surroundings { sides: &sides, guard: &project.guard, database: &source.database };
+    let mut layouts = Vec::new();
+    for (spec, table) in specs.iter().zip(&source.tables) {
+        layouts.push(layout::lay_out(table, spec, &around));
+    }
+    let needs_key = layouts.iter().flatten().any(|layout| layout.needs_hmac_key());
+    let hmac_key = if needs_key { Some(ends.resolver.variable(HMAC_KEY).await?) } else { None };
+    let fingerprint = fingerprint(hmac_key.as_ref())?;
+    let mut plans = Vec::new();
+    let mut failures = Vec::new();
+    for (number, layout) in layouts.into_iter().enumerate() {
+        let (spec, name) = (specs[number], &targets[number]);
+        let planned = layout.map_err(anyhow::Error::from).and_then(|layout| {
+            plan::plan(Inputs {
+                spec,
+                source: &source.tables[number],
+                target: there.iter().find(|table| table.name == *name),
+                target_name: name.clone(),
+                layout,
+                state: states.get(&spec.name.to_string()),
+                facts: &source.facts,
+                timezone: &source.timezone,
+                policy: pipeline.on_schema_change,
+                wishes,
+                hmac_fingerprint: fingerprint.clone(),
+            })
+        });
+        match planned.and_then(|plan| check_columns(spec, &plan).map(|()| plan).map_err(Into::into)) {
+            Ok(plan) => plans.push(plan),
+            Err(error) => failures.push(crate::error::classify(&error)),
+        }
+    }
+    refuse_all(&failures)?;
+    for plan in &plans {
+        refuse_views(ends.warehouse, plan).await?;
+    }
+    let caps = caps(source, &plans).await?;
+    Ok(Prepared { plans, specs, caps, hmac_key })
+}
+
+/// The two servers, and where secrets are asked for.
+pub struct Ends<'a> {
+    /// The source, held still.
+    pub source: &'a Source,
+    /// A session of the warehouse.
+    pub warehouse: &'a Session,
+    /// For the key of masks.
+    pub resolver: &'a Resolver,
+}
+
+/// The operator says which schemas a source may fill.
+fn refuse_schema(project: &Project, pipeline: &Pipeline) -> Result<(), Failure> {
+    match project.guard.sources.get(&pipeline.source) {
+        Some(schemas) if !schemas.contains(&pipeline.schema) => Err(Failure::config(format!(
+            "cannot load {} into schema {}: the operator's guard lets it fill {}",
+            pipeline.source,
+            pipeline.schema,
+            schemas.join(", ")
+        ))
+        .hint("Only the operator can change `guard: sources` in sankofa.yaml.")),
+        _ => Ok(()),
+    }
+}
+
+/// A check must name columns that travel.
+fn check_columns(spec: &TableSpec, plan: &TablePlan) -> Result<(), Failure> {
+    for check in &spec.checks {
+        for column in quality::columns(check) {
+            if !plan.layout.columns.iter().any(|known| known.name == column) {
+                let known = plan.layout.columns.iter().map(|known| known.name.as_str());
+                return Err(Failure::config(format!(
+                    "cannot check {}: {} names a column that is not loaded",
+                    spec.name,
+                    quality::name(check)
+                ))
+                .hint(crate::error::nearest_hint(column, known)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One failure that names all, with the kind and hint of the most serious.
+fn refuse_all(failures: &[Failure]) -> Result<(), Failure> {
+    let Some(worst) = most_serious(failures) else { return Ok(()) };
+    let all: Vec<&str> = failures.iter().map(|failure| failure.what.as_str()).collect();
+    let failure = Failure::new(worst.kind, all.join("; "));
+    Err(match &worst.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
+}
+
+/// A column that views read cannot be retyped or dropped: it is said which.
+async fn refuse_views(warehouse: &Session, plan: &TablePlan) -> Result<()> {
+    if plan.action == Action::Create {
+        return Ok(());
+    }
+    for change in &plan.decision.changes {
+        let column = match change {
+            Change::Retyped { column, .. } if change.weight() != Weight::None => column,
+            Change::Dropped { column } if plan.drop => column,
+            _ => continue,
+        };
+        let views = publish::blocking_views(warehouse, &plan.target, column).await?;
+        if !views.is_empty() {
+            return Err(Failure::data(format!(
+                "cannot load {}: {}, and {} depend on it",
+                plan.target,
+                change.words(),
+                views.join(", ")
+            ))
+            .hint("Nothing was changed. Drop those views, run it again, and make them anew.")
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Tells one HMAC key from another without telling the key.
+fn fingerprint(key: Option<&SecretString>) -> Result<String> {
+    let Some(key) = key else { return Ok(String::new()) };
+    let key = key.expose_secret();
+    if key.len() < 16 {
+        return Err(Failure::permission(format!("cannot mask: variable {HMAC_KEY} is shorter than 16 bytes"))
+            .hint("Make one with `openssl rand -hex 32` and keep it: another key changes every masked value.")
+            .into());
+    }
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
+    mac.update(b"sankofa fingerprint");
+    Ok(hex(&mac.finalize().into_bytes())[..16].to_owned())
+}
+
+/// The cap of every plan's watermark, in the unit of its key.
+async fn caps(source: &Source, plans: &[TablePlan]) -> Result<Vec<i64>> {
+    let cap = source.facts.oldest_or_clock();
+    let mut caps = Vec::new();
+    for plan in plans {
+        caps.push(match plan.key.as_ref().map(|key| &key.kind) {
+            Some(KeyKind::Timestamp { zone }) => source.local(cap, zone).await?,
+            Some(KeyKind::Date { zone }) => source.local(cap, zone).await?.div_euclid(MICROS_A_DAY),
+            _ => cap,
+        });
+    }
+    Ok(caps)
+}

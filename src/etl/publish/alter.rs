@@ -1,0 +1,169 @@
+//! Changes of warehouse tables, and the short locks that they need.
+//!
+//! A short change (a new column, a wider varchar) is its own small transaction just before the
+//! rows, so that ACCESS EXCLUSIVE is not held while they are merged; a rewrite, which somebody has
+//! allowed, is part of the publishing transaction; what is dropped is dropped last.
+
+use super::Publication;
+use crate::error::Failure;
+use crate::etl::contract::{Change, Weight};
+use crate::etl::plan::{Action, TablePlan};
+use crate::pg::Session;
+use crate::table::{TableName, quote, quote_list};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Tries for a short change, each at most 200 ms of waiting.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Short changes, each table in a transaction of its own.
+pub async fn before(publication: &Publication<'_>) -> Result<()> {
+    for plan in existing(publication).filter(|plan| plan.decision.weight(false) == Weight::Short) {
+        let clauses = clauses(plan, false);
+        if clauses.is_empty() {
+            continue;
+        }
+        short(publication.session, &plan.target, &format!("ALTER TABLE {} {clauses}", plan.target.sql())).await?;
+    }
+    Ok(())
+}
+
+/// Runs one short change: waits at most 200 ms a try, holds its lock at most 1 s.
+///
+/// # Errors
+/// 75 naming who blocks it.
+pub async fn short(session: &Session, table: &TableName, sql: &str) -> Result<()> {
+    let sql = format!("BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '1s'; {sql}; COMMIT");
+    for attempt in 0..TRIES {
+        match session.client.batch_execute(&sql).await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                let waited = error.code().is_some_and(|code| matches!(code.code(), "55P03" | "57014"));
+                let _ = session.client.batch_execute("ROLLBACK").await;
+                if !waited {
+                    return Err(session.failure(error, &format!("cannot alter {table}")));
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE * (attempt % 3 + 1)).await;
+    }
+    Err(blocked(session, table).await)
+}
+
+/// Rewrites that were allowed, inside the publishing transaction.
+pub async fn rewrite(publication: &Publication<'_>) -> Result<()> {
+    for plan in existing(publication).filter(|plan| plan.decision.weight(false) == Weight::Rewrite) {
+        let clauses = clauses(plan, false);
+        if !clauses.is_empty() {
+            let sql = format!("ALTER TABLE {} {clauses}", plan.target.sql());
+            patiently(publication.session, &sql, &plan.target, TRIES).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Columns that are dropped, and keys that have changed: last, when everything else is done.
+pub async fn last(publication: &Publication<'_>) -> Result<()> {
+    for plan in existing(publication) {
+        let target = plan.target.sql();
+        for change in &plan.decision.changes {
+            match change {
+                Change::Dropped { column } if plan.drop => {
+                    let sql = format!("ALTER TABLE {target} DROP COLUMN {}", quote(column));
+                    patiently(publication.session, &sql, &plan.target, TRIES).await?;
+                }
+                Change::Key { to, .. } => {
+                    change_key(publication.session, plan, to).await?;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn change_key(session: &Session, plan: &TablePlan, to: &[String]) -> Result<()> {
+    let target = plan.target.sql();
+    let query = "SELECT conname::text FROM pg_catalog.pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'p'";
+    let old = session
+        .client
+        .query_opt(query, &[&target])
+        .await
+        .map_err(|error| session.failure(error, &format!("cannot find the key of {}", plan.target)))?;
+    let mut clauses = Vec::new();
+    if let Some(row) = old {
+        clauses.push(format!("DROP CONSTRAINT {}", quote(row.get::<_, &str>(0))));
+    }
+    let loosened = plan.contract.columns.iter().filter(|column| !to.contains(&column.name));
+    clauses.extend(loosened.map(|column| format!("ALTER COLUMN {} DROP NOT NULL", quote(&column.name))));
+    let mut sql = format!("ALTER TABLE {target} {}", clauses.join(", "));
+    if !to.is_empty() {
+        sql.push_str(&format!("; ALTER TABLE {target} ADD PRIMARY KEY ({})", quote_list(to)));
+    }
+    patiently(session, &sql, &plan.target, TRIES).await
+}
+
+fn existing<'a>(publication: &'a Publication<'_>) -> impl Iterator<Item = &'a TablePlan> {
+    publication.tables.iter().map(|job| job.plan).filter(|plan| plan.action != Action::Create)
+}
+
+fn clauses(plan: &TablePlan, drop: bool) -> String {
+    let key = &plan.contract.key;
+    let all = plan.decision.changes.iter().filter_map(|change| change.clause(key, drop));
+    all.collect::<Vec<_>>().join(", ").replace("ADD COLUMN ", "ADD COLUMN IF NOT EXISTS ")
+}
+
+/// Runs `sql` inside the open transaction, trying again where its lock is not free.
+///
+/// # Errors
+/// 75 naming who blocks it.
+pub async fn patiently(session: &Session, sql: &str, table: &TableName, tries: u32) -> Result<()> {
+    let client = &session.client;
+    let failed = |error| session.failure(error, &format!("cannot lock {table}"));
+    for _ in 0..tries {
+        client.batch_execute("SAVEPOINT patience").await.map_err(failed)?;
+        match client.batch_execute(sql).await {
+            Ok(()) => return client.batch_execute("RELEASE SAVEPOINT patience").await.map_err(failed),
+            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => {
+                client.batch_execute("ROLLBACK TO SAVEPOINT patience").await.map_err(failed)?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(blocked(session, table).await)
+}
+
+/// The failure of a lock that could not be had, naming who holds one on the table.
+async fn blocked(session: &Session, table: &TableName) -> anyhow::Error {
+    let query = "SELECT string_agg(DISTINCT format('server process %s (%s, %s)', a.pid,
+            coalesce(nullif(a.application_name, ''), 'unknown program'), a.usename), ', ')
+        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+        WHERE l.granted AND l.relation = pg_catalog.to_regclass($1) AND a.pid <> pg_catalog.pg_backend_pid()";
+    let who = session.client.query_one(query, &[&table.sql()]).await.ok().and_then(|row| row.get::<_, Option<String>>(0));
+    Failure::temporary(format!(
+        "cannot lock {table}: it is in use by {}",
+        who.unwrap_or_else(|| "a session that has just ended".to_owned())
+    ))
+    .hint("Nothing was published. Run it again, or end the session that is in the way.")
+    .into()
+}
+
+/// Views, and materialised ones, that stand in the way of altering or dropping `column`.
+///
+/// # Errors
+/// As the server fails.
+pub async fn blocking_views(session: &Session, table: &TableName, column: &str) -> Result<Vec<String>> {
+    let query = "SELECT DISTINCT v.oid::regclass::text FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+        JOIN pg_catalog.pg_class v ON v.oid = r.ev_class
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.refobjid = pg_catalog.to_regclass($1) AND a.attname = $2 AND v.oid <> d.refobjid ORDER BY 1";
+    let rows = session
+        .client
+        .query(query, &[&table.sql(), &column])
+        .await
+        .map_err(|error| session.failure(error, &format!("cannot see what depends on {table}")))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

@@ -1,0 +1,327 @@
+//! Makes a run's rows visible: everything in one commit, or nothing.
+//!
+//! In:    filled staging tables, plans, the session that holds the pipeline's lock.
+//! Out:   merged rows, figures of every check, watermarks, contracts, the run's report: one commit.
+//! Holds: a run is published once: the run's row and every table's base are checked under the
+//!        commit's own locks; readers are never blocked but for a short ACCESS EXCLUSIVE at the end.
+//! Not here: how rows came to staging (`etl::extract`), what is asked of them (`etl::quality`).
+
+mod after;
+mod alter;
+mod apply;
+mod checks;
+mod place;
+
+pub use alter::{blocking_views, short};
+
+use crate::config::model::{Pipeline, TableSpec, Warehouse};
+use crate::error::{Failure, Kind};
+use crate::etl::extract::Extracted;
+use crate::etl::merge::METADATA;
+use crate::etl::plan::{Action, TablePlan, fits};
+use crate::etl::quality::Checked;
+use crate::etl::window::{self, Facts, Seen, Watermark};
+use crate::ledger::state::{self, Left};
+use crate::ledger::{self, run};
+use crate::pg::{Session, introspect};
+use crate::report::{Report, Status, TableFigures};
+use anyhow::Result;
+
+/// Everything that publishing needs.
+pub struct Publication<'a> {
+    /// Holds the pipeline's lock.
+    pub session: &'a Session,
+    /// Number of the run.
+    pub run: i64,
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// The warehouse's settings.
+    pub warehouse: &'a Warehouse,
+    /// Plans, settings and what was read, in one order.
+    pub tables: Vec<TableJob<'a>>,
+    /// The snapshot's facts.
+    pub facts: &'a Facts,
+    /// The brake on deletes is lifted.
+    pub allow_deletes: bool,
+    /// The last commit of the run: with it the run is published.
+    pub last: bool,
+}
+
+/// One table to publish.
+#[derive(Clone, Copy)]
+pub struct TableJob<'a> {
+    /// Its number in the run: names its staging tables.
+    pub number: usize,
+    /// What is to be done.
+    pub plan: &'a TablePlan,
+    /// Its settings.
+    pub spec: &'a TableSpec,
+    /// What was read.
+    pub extracted: &'a Extracted,
+    /// The earlier of clock and oldest transaction, in the unit of its key.
+    pub cap: i64,
+}
+
+/// What became of one table's rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    inserted: u64,
+    updated: u64,
+    revived: u64,
+    deleted: u64,
+    live_rows: i64,
+}
+
+/// How long a lock on a target is tried for, 200 ms a try.
+const LOCK_TRIES: u32 = 40;
+
+impl Publication<'_> {
+    /// Publishes all tables in one commit and returns the final report.
+    ///
+    /// # Errors
+    /// 65 for a check that failed, a brake, or a base that has moved; 75 when a lock cannot be had
+    /// or the server goes away. Nothing is changed then, but a lost answer to COMMIT is looked up.
+    pub async fn publish(&self, mut report: Report) -> Result<Report, (anyhow::Error, Vec<Checked>)> {
+        let mut checked = Vec::new();
+        let done = self.attempt(&mut report, &mut checked).await;
+        match done {
+            Ok(()) => Ok(report),
+            Err(error) => {
+                let _ = self.session.client.batch_execute("ROLLBACK").await;
+                Err((error, checked))
+            }
+        }
+    }
+
+    async fn attempt(&self, report: &mut Report, checked: &mut Vec<Checked>) -> Result<()> {
+        alter::before(self).await?;
+        self.begin().await?;
+        let outcome = self.merge(checked).await?;
+        refuse_failed(checked)?;
+        for (job, figures) in self.tables.iter().zip(&outcome) {
+            self.remember(job, figures, checked).await?;
+        }
+        place::move_new(self).await?;
+        report.tables.extend(outcome.into_iter().map(|(figures, _)| figures));
+        finish_report(report, checked);
+        if self.last {
+            run::published(&self.session.client, self.run, report).await?;
+            after::run(self).await?;
+        }
+        alter::last(self).await?;
+        self.execute("COMMIT", "cannot commit").await
+    }
+
+    /// Does everything but commit, and takes it back: what `validate` learns the checks' figures by.
+    ///
+    /// # Errors
+    /// As [`Publication::publish`].
+    pub async fn rehearse(&self) -> Result<Vec<Checked>> {
+        let mut checked = Vec::new();
+        let done = async {
+            self.begin().await?;
+            self.merge(&mut checked).await
+        }
+        .await;
+        self.execute("ROLLBACK", "cannot roll back").await?;
+        done.map(|_| checked)
+    }
+
+    async fn begin(&self) -> Result<()> {
+        let settings = "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = 0;
+            SET LOCAL work_mem = '128MB'; SET LOCAL jit = off; SET LOCAL search_path = ''";
+        self.execute(settings, "cannot begin to publish").await?;
+        self.check_base().await?;
+        self.lock_targets().await
+    }
+
+    async fn merge(&self, checked: &mut Vec<Checked>) -> Result<Vec<(TableFigures, Counts)>> {
+        alter::rewrite(self).await?;
+        self.check_targets().await?;
+        let mut outcome = Vec::new();
+        for job in &self.tables {
+            let counts = apply::apply(self, job).await?;
+            checked.extend(checks::check(self, job, &counts).await?);
+            outcome.push((figures(job, &counts), counts));
+        }
+        Ok(outcome)
+    }
+
+    /// Every table must still be where it was when this run was planned.
+    async fn check_base(&self) -> Result<()> {
+        let client = &self.session.client;
+        let lock = "SELECT 1 FROM sankofa.table_state WHERE pipeline = $1 FOR UPDATE";
+        client
+            .query(lock, &[&self.pipeline.name])
+            .await
+            .map_err(|error| self.session.failure(error, "cannot lock the watermarks"))?;
+        let states = state::read(client, &self.pipeline.name).await?;
+        for job in &self.tables {
+            let now = states.get(&job.plan.name.to_string());
+            if now.map(|state| state.run) != job.plan.base {
+                let by = now.map_or("a reset".to_owned(), |state| format!("run {}", state.run_id));
+                return Err(Failure::data(format!("cannot load {}: this run was superseded by {by}", job.plan.name))
+                    .hint("Nothing was changed. Extract again under a new --run id.")
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps other writers (not readers) off the targets; who already writes there is waited for.
+    async fn lock_targets(&self) -> Result<()> {
+        for job in self.tables.iter().filter(|job| job.plan.action != Action::Create) {
+            let sql = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", job.plan.target.sql());
+            alter::patiently(self.session, &sql, &job.plan.target, LOCK_TRIES).await?;
+        }
+        Ok(())
+    }
+
+    /// The targets must have the columns that the plans count on, whoever has altered them meanwhile.
+    async fn check_targets(&self) -> Result<()> {
+        let existing: Vec<&TablePlan> =
+            self.tables.iter().map(|job| job.plan).filter(|plan| plan.action != Action::Create).collect();
+        let names: Vec<_> = existing.iter().map(|plan| plan.target.clone()).collect();
+        let found = introspect::tables(&self.session.client, &names).await?;
+        for plan in existing {
+            let there = found.iter().find(|table| table.name == plan.target);
+            let misfit = plan.contract.columns.iter().find(|c| !there.is_some_and(|t| fits(t, &c.name, &c.target)));
+            let ours = METADATA.iter().all(|(name, _)| there.is_some_and(|t| t.column(name).is_some()));
+            if let Some(column) = misfit {
+                let (target, name, sql) = (&plan.target, &column.name, &column.target);
+                return Err(Failure::data(format!("cannot load {target}: its column {name:?} is not {sql}"))
+                    .hint("Somebody has altered the warehouse table: put it back, or drop it to load it anew.")
+                    .into());
+            }
+            if !ours {
+                return Err(Failure::data(format!("cannot load {}: it has lost its _sankofa_ columns", plan.target))
+                    .hint("Put them back, or drop the table to load it anew.")
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps watermark, contract, figures and check results of one table, in the same commit.
+    async fn remember(&self, job: &TableJob<'_>, done: &(TableFigures, Counts), checked: &[Checked]) -> Result<()> {
+        let (figures, counts) = done;
+        let client = &self.session.client;
+        run::table(client, self.run, figures, counts.live_rows).await?;
+        checks::record(self.session, self.run, checked, &figures.table).await?;
+        let watermark = match job.watermark(self.facts) {
+            Some(watermark) => Some((serde_json::to_value(&watermark)?, TablePlan::watermark_text(&watermark))),
+            None => None,
+        };
+        let words = job.plan.decision.words();
+        let full = job.plan.action != Action::Merge;
+        state::write(
+            client,
+            &Left {
+                pipeline: &self.pipeline.name,
+                table: &job.plan.name,
+                target: &job.plan.target,
+                run: self.run,
+                watermark,
+                contract: serde_json::to_value(&job.plan.contract)?,
+                change: words.as_deref(),
+                settings: &job.plan.settings,
+                live_rows: counts.live_rows,
+                deletes_checked: full || job.plan.compare_keys,
+            },
+        )
+        .await
+    }
+
+    async fn execute(&self, sql: &str, cannot: &str) -> Result<()> {
+        self.session.client.batch_execute(sql).await.map_err(|error| self.session.failure(error, cannot))
+    }
+}
+
+impl TableJob<'_> {
+    /// The watermark this run leaves; `None` for a table without one, and for a window by hand.
+    pub fn watermark(&self, facts: &Facts) -> Option<Watermark> {
+        let key = self.plan.key.as_ref()?;
+        if matches!(self.plan.reading, crate::etl::plan::Reading::Window { .. }) {
+            return None;
+        }
+        let seen = Seen { high: self.extracted.rows.high, cap: self.cap, full: self.plan.action != Action::Merge };
+        Some(window::advance(self.plan.last.as_ref(), &key.name, &key.kind, facts, seen))
+    }
+}
+
+fn figures(job: &TableJob<'_>, counts: &Counts) -> TableFigures {
+    let (plan, read) = (job.plan, &job.extracted.rows);
+    let reason = match &plan.reading {
+        crate::etl::plan::Reading::All(why) if plan.mode != "full_refresh" => Some(why.clone()),
+        _ => None,
+    };
+    TableFigures {
+        table: plan.name.to_string(),
+        target: plan.target.to_string(),
+        mode: plan.mode.clone(),
+        reason,
+        read: read.read,
+        staged: job.extracted.staged,
+        inserted: counts.inserted,
+        updated: counts.updated,
+        deleted: counts.deleted,
+        unchanged: job.extracted.staged.saturating_sub(counts.inserted + counts.updated),
+        rejected: 0,
+        bytes: read.bytes,
+        ms: job.extracted.ms,
+        watermark: None,
+        schema_change: plan.decision.words(),
+    }
+}
+
+/// One failed check of severity `fail` stops everything; all of them are named.
+fn refuse_failed(checked: &[Checked]) -> Result<(), Failure> {
+    let missed: Vec<String> =
+        checked.iter().filter(|c| !c.passed && c.severity == "fail").map(Checked::words).collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::data(format!("cannot publish: {}", missed.join("; ")))
+        .hint("Nothing was published. Mend the data at the source, or the check in the pipeline."))
+}
+
+fn finish_report(report: &mut Report, checked: &[Checked]) {
+    report.status = Status::Ok;
+    report.rows = report.tables.iter().map(|table| table.inserted + table.updated + table.deleted).sum();
+    report.bytes = report.tables.iter().map(|table| table.bytes).sum();
+    report.full_refresh = report.tables.iter().any(|table| table.reason.is_some());
+    let missed = |severity: &str| checked.iter().filter(|c| !c.passed && c.severity == severity).count() as u64;
+    (report.checks_failed, report.checks_warned) = (missed("fail"), missed("warn"));
+    report.warnings.extend(checked.iter().filter(|c| !c.passed && c.severity == "warn").map(Checked::words));
+    let elapsed = jiff::Timestamp::now().duration_since(report.started_at);
+    report.duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(0);
+}
+
+/// Whether an error leaves open what became of a COMMIT: then, and only then, the ledger is asked.
+pub fn may_have_committed(error: &anyhow::Error) -> bool {
+    crate::error::classify(error).kind == Kind::Temporary
+}
+
+/// Keeps the figures of checks of a run that was refused.
+///
+/// # Errors
+/// As the server fails.
+pub async fn keep_checks(session: &Session, run: i64, checked: &[Checked]) -> Result<()> {
+    let mut tables: Vec<&str> = checked.iter().map(|c| c.table.as_str()).collect();
+    tables.dedup();
+    for table in tables {
+        checks::record(session, run, checked, table).await?;
+    }
+    Ok(())
+}
+
+/// Grants on the platform's own views, where a reader is named.
+///
+/// # Errors
+/// As [`ledger::grant_reader`].
+pub async fn grant_platform(session: &Session, warehouse: &Warehouse) -> Result<()> {
+    match &warehouse.reader_role {
+        Some(reader) => ledger::grant_reader(&session.client, reader).await,
+        None => Ok(()),
+    }
+}

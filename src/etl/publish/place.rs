@@ -1,0 +1,105 @@
+//! Moves new tables into place: a change of the catalog alone, in the publishing transaction.
+
+use super::{Publication, TableJob};
+use crate::etl::plan::Action;
+use crate::etl::staging::Places;
+use crate::table::{literal, quote};
+use anyhow::Result;
+
+/// Moves every new table of the run from the staging schema to where readers find it.
+pub async fn move_new(publication: &Publication<'_>) -> Result<()> {
+    let new: Vec<&TableJob<'_>> = publication.tables.iter().filter(|job| job.plan.action == Action::Create).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    open_schema(publication).await?;
+    for some in new.chunks(50) {
+        let sql: Vec<String> = some.iter().map(|job| moving(publication, job)).collect();
+        let cannot = match some {
+            [one] => format!("cannot put {} in place", one.plan.target),
+            _ => "cannot put the new tables in place".to_owned(),
+        };
+        publication.execute(&sql.join("\n"), &cannot).await?;
+    }
+    Ok(())
+}
+
+/// Makes the schema, if it is not there, and lets the reader see into it.
+async fn open_schema(publication: &Publication<'_>) -> Result<()> {
+    let name = &publication.pipeline.schema;
+    let there = publication
+        .session
+        .client
+        .query_one("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)", &[name])
+        .await
+        .map_err(|error| publication.session.failure(error, "cannot look for the schema"))?;
+    let mut sql = String::new();
+    if !there.get::<_, bool>(0) {
+        sql.push_str(&format!("CREATE SCHEMA {};", quote(name)));
+    }
+    if let Some(reader) = &publication.warehouse.reader_role {
+        sql.push_str(&format!("GRANT USAGE ON SCHEMA {} TO {};", quote(name), quote(reader)));
+    }
+    publication.execute(&sql, &format!("cannot make schema {name:?} in the warehouse")).await
+}
+
+/// The SQL that moves one table: schema, name, owner's default grants, the reader's grant, comment.
+fn moving(publication: &Publication<'_>, job: &TableJob<'_>) -> String {
+    let places = Places::of(publication.run, job.number);
+    let (hidden, target) = (&places.hidden, &job.plan.target);
+    let moved = format!("{}.{}", quote(&target.schema), quote(&hidden.name));
+    let mut sql = format!(
+        "ALTER TABLE {} SET SCHEMA {}; ALTER TABLE {moved} RENAME TO {};",
+        hidden.sql(),
+        quote(&target.schema),
+        quote(&target.name)
+    );
+    if !job.plan.layout.key.is_empty() {
+        sql.push_str(&rename_key(&target.schema, &hidden.name, &target.name));
+    }
+    sql.push_str(&default_grants(&target.schema, &target.sql()));
+    if let Some(reader) = &publication.warehouse.reader_role {
+        sql.push_str(&format!("GRANT SELECT ON {} TO {};", target.sql(), quote(reader)));
+    }
+    let comment = format!("Loaded by Sankofa, pipeline {}, from {}", publication.pipeline.name, job.plan.name);
+    sql.push_str(&format!("COMMENT ON TABLE {} IS {};", target.sql(), literal(&comment)));
+    sql
+}
+
+/// Gives the key's index the name it would have had, if that is free.
+fn rename_key(schema: &str, hidden: &str, target: &str) -> String {
+    let wanted: String = {
+        let mut end = target.len().min(63 - "_pkey".len());
+        while !target.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}_pkey", &target[..end])
+    };
+    let body = format!(
+        "BEGIN IF to_regclass({wanted_sql}) IS NULL THEN EXECUTE {rename}; END IF; END",
+        wanted_sql = literal(&format!("{}.{}", quote(schema), quote(&wanted))),
+        rename = literal(&format!(
+            "ALTER INDEX {}.{} RENAME TO {}",
+            quote(schema),
+            quote(&format!("{hidden}_pkey")),
+            quote(&wanted)
+        )),
+    );
+    format!("DO {};", literal(&body))
+}
+
+/// What ALTER DEFAULT PRIVILEGES would have granted, had the table been made here.
+fn default_grants(schema: &str, table: &str) -> String {
+    let body = format!(
+        "DECLARE g record; BEGIN
+         FOR g IN SELECT x.privilege_type, x.is_grantable, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee
+             FROM pg_catalog.pg_default_acl d JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace
+             CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) x
+             LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
+             WHERE n.nspname = {} AND d.defaclobjtype = 'r' AND d.defaclrole = current_user::regrole
+         LOOP EXECUTE format('GRANT %s ON {} TO %s', g.privilege_type, g.grantee); END LOOP; END",
+        literal(schema),
+        table.replace('%', "%%").replace('\'', "''"),
+    );
+    format!("DO {};", literal(&body))
+}

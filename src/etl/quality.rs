@@ -1,0 +1,240 @@
+//! Quality checks: what each measures, and whether it passed.
+//!
+//! In:    a table's checks; what was counted as rows went by; the rows in scope as SQL relations.
+//! Out:   one query a check at most, and a [`Checked`] with the figure, the bound and the verdict.
+//! Holds: pure. A figure that is known already costs no query.
+//! Not here: when a miss stops the run (`etl::publish`).
+
+use crate::config::model::{Check, Rule, Scope, Severity};
+use crate::etl::extract::Extracted;
+use crate::etl::plan::{Action, TablePlan};
+use crate::table::{literal, quote, quote_list};
+use serde::{Deserialize, Serialize};
+
+/// What a check has found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The source table.
+    pub table: String,
+    /// Name of the check, such as `null_rate(hire_date)`.
+    pub check: String,
+    /// `batch` or `table`.
+    pub scope: String,
+    /// `warn` or `fail`.
+    pub severity: String,
+    /// The figure; `None` where there is nothing to measure, such as the age of no rows.
+    pub measured: Option<f64>,
+    /// The bound, in words.
+    pub bound: String,
+    /// Whether the figure keeps it.
+    pub passed: bool,
+}
+
+/// The rows that checks look at.
+#[derive(Clone, Debug)]
+pub struct Rows<'a> {
+    /// This run's rows: a relation with the table's own column names.
+    pub batch: String,
+    /// The table as it would be published, live rows only.
+    pub table: String,
+    /// The plan.
+    pub plan: &'a TablePlan,
+    /// What was counted as the rows went by.
+    pub extracted: &'a Extracted,
+    /// Live rows as they would be published.
+    pub live_rows: i64,
+}
+
+/// How a check gets its figure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Figure {
+    /// It is known.
+    Known(Option<f64>),
+    /// This query returns it, as one `float8`.
+    Ask(String),
+}
+
+/// Whether a check can only be decided by asking the warehouse.
+pub fn needs_query(check: &Check, plan: &TablePlan) -> bool {
+    match &check.rule {
+        Rule::MinRows(_) | Rule::MaxRows(_) | Rule::MaxChange(_) => {
+            check.scope == Scope::Table && plan.action != Action::Create
+        }
+        Rule::NullRate { .. } => check.scope == Scope::Table && plan.action == Action::Merge,
+        Rule::Unique(columns) => !is_key(columns, plan),
+        _ => true,
+    }
+}
+
+fn is_key(columns: &[String], plan: &TablePlan) -> bool {
+    !plan.layout.key.is_empty() && plan.layout.key.iter().all(|name| columns.contains(name))
+}
+
+/// The figure of `check`, or how to ask for it.
+pub fn figure(check: &Check, rows: &Rows<'_>) -> Figure {
+    let relation = if check.scope == Scope::Batch { &rows.batch } else { &rows.table };
+    let whole = rows.plan.action != Action::Merge;
+    let read = rows.extracted.rows.read as f64;
+    match &check.rule {
+        Rule::MinRows(_) | Rule::MaxRows(_) if check.scope == Scope::Batch => Figure::Known(Some(read)),
+        Rule::MinRows(_) | Rule::MaxRows(_) => Figure::Known(Some(rows.live_rows as f64)),
+        Rule::MaxChange(_) if rows.plan.base.is_none() => Figure::Known(None),
+        Rule::MaxChange(_) => {
+            let (before, after) = (rows.plan.live_rows as f64, rows.live_rows as f64);
+            Figure::Known(Some((after - before).abs() / before.max(1.0)))
+        }
+        Rule::NullRate { column, .. } if check.scope == Scope::Batch || whole => {
+            let nulls = rows.plan.layout.columns.iter().position(|c| c.name == *column);
+            let nulls = nulls.and_then(|at| rows.extracted.rows.nulls.get(at)).copied();
+            Figure::Known(nulls.map(|nulls| nulls as f64 / read.max(1.0)))
+        }
+        Rule::NullRate { column, .. } => Figure::Ask(format!(
+            "SELECT coalesce(avg(({} IS NULL)::int), 0)::float8 FROM {relation} AS r",
+            quote(column)
+        )),
+        Rule::Unique(columns) if is_key(columns, rows.plan) => Figure::Known(Some(0.0)),
+        Rule::Unique(columns) => Figure::Ask(duplicates(columns, relation)),
+        Rule::Freshness { column, .. } => Figure::Ask(format!(
+            "SELECT extract(epoch FROM clock_timestamp() - max({}))::float8 FROM {relation} AS r",
+            quote(column)
+        )),
+        Rule::Accepted { column, values } => {
+            let values: Vec<String> = values.iter().map(|value| literal(value)).collect();
+            Figure::Ask(format!(
+                "SELECT count(*)::float8 FROM {relation} AS r WHERE NOT {}::text = ANY (ARRAY[{}]::text[])",
+                quote(column),
+                values.join(", ")
+            ))
+        }
+        Rule::References { columns, table, to } => Figure::Ask(dangling(columns, &table.sql(), to, relation)),
+        Rule::Sql { query, .. } => {
+            let query = query.trim().trim_end_matches(';').replace("{table}", relation);
+            Figure::Ask(format!("SELECT count(*)::float8 FROM ({query}) AS refused"))
+        }
+    }
+}
+
+/// Rows that are not the first of their values; NULLs are distinct.
+fn duplicates(columns: &[String], relation: &str) -> String {
+    let all = quote_list(columns);
+    let present: Vec<String> = columns.iter().map(|name| format!("{} IS NOT NULL", quote(name))).collect();
+    format!(
+        "SELECT coalesce(sum(n - 1), 0)::float8 FROM (SELECT count(*) AS n FROM {relation} AS r
+         WHERE {} GROUP BY {all} HAVING count(*) > 1) AS d",
+        present.join(" AND ")
+    )
+}
+
+fn dangling(columns: &[String], table: &str, to: &[String], relation: &str) -> String {
+    let pairs: Vec<String> =
+        columns.iter().zip(to).map(|(from, to)| format!("o.{} = r.{}", quote(to), quote(from))).collect();
+    let present: Vec<String> = columns.iter().map(|name| format!("r.{} IS NOT NULL", quote(name))).collect();
+    format!(
+        "SELECT count(*)::float8 FROM {relation} AS r WHERE {} AND NOT EXISTS (SELECT FROM {table} AS o WHERE {})",
+        present.join(" AND "),
+        pairs.join(" AND ")
+    )
+}
+
+/// Names of the columns a check looks at.
+pub fn columns(check: &Check) -> Vec<&str> {
+    match &check.rule {
+        Rule::NullRate { column, .. } | Rule::Freshness { column, .. } | Rule::Accepted { column, .. } => vec![column],
+        Rule::Unique(columns) | Rule::References { columns, .. } => columns.iter().map(String::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The name of a check: what it measures, of what.
+pub fn name(check: &Check) -> String {
+    match &check.rule {
+        Rule::MinRows(_) => "rows.min".to_owned(),
+        Rule::MaxRows(_) => "rows.max".to_owned(),
+        Rule::MaxChange(_) => "rows.max_change".to_owned(),
+        Rule::NullRate { column, .. } => format!("null_rate({column})"),
+        Rule::Unique(columns) => format!("unique({})", columns.join(", ")),
+        Rule::Freshness { column, .. } => format!("freshness({column})"),
+        Rule::Accepted { column, .. } => format!("accepted({column})"),
+        Rule::References { columns, table, .. } => format!("references({} -> {table})", columns.join(", ")),
+        Rule::Sql { name, .. } => format!("sql({name})"),
+    }
+}
+
+/// Judges `measured`.
+pub fn judge(check: &Check, table: &str, measured: Option<f64>) -> Checked {
+    let value = measured.unwrap_or(0.0);
+    let (bound, passed) = match &check.rule {
+        Rule::MinRows(rows) => (format!("at least {rows}"), value >= *rows as f64),
+        Rule::MaxRows(rows) => (format!("at most {rows}"), value <= *rows as f64),
+        Rule::MaxChange(share) | Rule::NullRate { at_most: share, .. } => {
+            (format!("at most {}", percent(*share)), value <= *share)
+        }
+        Rule::Freshness { at_most, .. } => {
+            // A table without a row has no newest one; that is what `rows: {min: 1}` is for.
+            (format!("at most {} s", at_most.as_secs()), value <= at_most.as_secs_f64())
+        }
+        Rule::Unique(_) => ("no duplicates".to_owned(), value == 0.0),
+        Rule::Accepted { values, .. } => (format!("one of {} values", values.len()), value == 0.0),
+        Rule::References { .. } => ("no row without its reference".to_owned(), value == 0.0),
+        Rule::Sql { .. } => ("no row".to_owned(), value == 0.0),
+    };
+    let scope = if check.scope == Scope::Batch { "batch" } else { "table" };
+    let severity = if check.severity == Severity::Warn { "warn" } else { "fail" };
+    Checked {
+        table: table.to_owned(),
+        check: name(check),
+        scope: scope.to_owned(),
+        severity: severity.to_owned(),
+        measured,
+        bound,
+        passed,
+    }
+}
+
+impl Checked {
+    /// What it found, for a person.
+    pub fn words(&self) -> String {
+        let figure = match self.measured {
+            Some(figure) if self.check.starts_with("null_rate") || self.check == "rows.max_change" => percent(figure),
+            Some(figure) => format!("{figure}"),
+            None => "nothing".to_owned(),
+        };
+        format!("{}: {} is {figure}, must be {}", self.table, self.check, self.bound)
+    }
+}
+
+fn percent(share: f64) -> String {
+    let text = format!("{:.2}", share * 100.0);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn check(rule: Rule) -> Check {
+        Check { rule, scope: Scope::Batch, severity: Severity::Fail }
+    }
+
+    #[test]
+    fn a_figure_on_its_bound_passes_and_one_beyond_fails() {
+        for (rule, good, bad) in [
+            (Rule::MinRows(5), 5.0, 4.0),
+            (Rule::MaxRows(5), 5.0, 6.0),
+            (Rule::MaxChange(0.3), 0.3, 0.31),
+            (Rule::NullRate { column: "a".into(), at_most: 0.0 }, 0.0, 0.001),
+            (Rule::Freshness { column: "a".into(), at_most: Duration::from_secs(60) }, 60.0, 61.0),
+            (Rule::Unique(vec!["a".into()]), 0.0, 1.0),
+        ] {
+            assert!(judge(&check(rule.clone()), "t", Some(good)).passed, "{rule:?}");
+            assert!(!judge(&check(rule.clone()), "t", Some(bad)).passed, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_miss_is_told_with_figure_and_bound() {
+        let missed = judge(&check(Rule::NullRate { column: "hire_date".into(), at_most: 0.0 }), "public.e", Some(0.125));
+        assert_eq!(missed.words(), "public.e: null_rate(hire_date) is 12.5 %, must be at most 0 %");
+    }
+}

@@ -1,0 +1,353 @@
+//! Opens a source so that all tables are seen as of one moment, on one server.
+//!
+//! In:    a connection, the tables of a pipeline.
+//! Out:   a [`Source`]: what the tables look like, the [`Facts`] for watermarks, reading sessions
+//!        that share one snapshot.
+//! Holds: every table is locked (ACCESS SHARE) before the snapshot is taken, so none can be
+//!        truncated, altered or swapped between; order: clock, open transactions, snapshot.
+//! Not here: what is read (`etl::extract`), what the facts mean (`etl::window`).
+
+use crate::error::{Failure, nearest_hint};
+use crate::etl::window::Facts;
+use crate::pg::{Session, SessionOptions, connect, introspect, public};
+use crate::secret::Connection;
+use crate::table::{SourceTable, TableName, quote};
+use anyhow::Result;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tokio_postgres::Client;
+use tokio_postgres::types::{FromSql, Type};
+
+/// How a source is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+    /// How long one statement may run.
+    pub statement_timeout: Duration,
+    /// Reading sessions, beside the one that holds the locks.
+    pub readers: usize,
+    /// Pass bytes through as they are: the warehouse is told their encoding.
+    pub raw_encoding: bool,
+    /// Some table's replication key is a time: other sessions' starts must be seen.
+    pub needs_activity: bool,
+}
+
+/// A source, held still.
+pub struct Source {
+    /// Holds the locks; watches who waits for them.
+    lead: Session,
+    /// Read in one snapshot; the first has exported it.
+    pub readers: Vec<Session>,
+    /// What the tables look like, in the order asked for.
+    pub tables: Vec<SourceTable>,
+    /// What is known of this moment.
+    pub facts: Facts,
+    /// Name of the database.
+    pub database: String,
+    /// Its time zone.
+    pub timezone: String,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Microseconds since 2000-01-01, as the server sends a timestamp.
+struct Micros(i64);
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Micros(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(of: &Type) -> bool {
+        matches!(*of, Type::TIMESTAMPTZ | Type::TIMESTAMP)
+    }
+}
+
+/// How long a table's lock is waited for.
+const LOCK_TIMEOUT: &str = "10s";
+/// Another session that has waited so long for us makes us give up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between the clock and the list of transactions: a transaction has its start time a moment
+/// before other sessions can see it.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Settings under which every value has one text, and nothing can be written.
+fn settings(options: &Options) -> Vec<(String, String)> {
+    let timeout = options.statement_timeout.as_millis().to_string();
+    let encoding = if options.raw_encoding { "SQL_ASCII" } else { "UTF8" };
+    [
+        ("default_transaction_read_only", "on"),
+        ("row_security", "off"),
+        ("search_path", ""),
+        ("client_encoding", encoding),
+        ("DateStyle", "ISO, YMD"),
+        ("IntervalStyle", "postgres"),
+        ("TimeZone", "UTC"),
+        ("bytea_output", "hex"),
+        ("extra_float_digits", "1"),
+        ("xmloption", "content"),
+        ("lock_timeout", LOCK_TIMEOUT),
+        ("statement_timeout", &timeout),
+        ("idle_in_transaction_session_timeout", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// Opens the source for reading `names`.
+///
+/// # Errors
+/// 75 unreachable, locked, or out of connections; 77 without a right; 78 for a table not there.
+pub async fn open(connection: &Connection, names: &[TableName], options: &Options) -> Result<Source> {
+    let mut how = SessionOptions::named(&options.application_name);
+    how.settings = settings(options);
+    let lead = connect(connection, &how).await?;
+    let (database, timezone) = describe(&lead).await?;
+    batch(&lead, "BEGIN READ ONLY", "cannot read the source").await?;
+    lock(&lead, names).await?;
+    let tables = introspect::tables(&lead.client, names).await?;
+    let how = how.pinned(&lead.endpoint);
+    let mut warnings = Vec::new();
+    let mut facts = observe(&lead, options, &mut warnings).await?;
+    let first = connect(connection, &how).await?;
+    let snapshot = export(&first, &mut facts).await?;
+    let mut readers = vec![first];
+    for _ in 1..options.readers.max(1) {
+        let reader = connect(connection, &how).await?;
+        import(&reader, &snapshot).await?;
+        readers.push(reader);
+    }
+    Ok(Source { lead, readers, tables, facts, database, timezone, warnings })
+}
+
+async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
+    session.client.batch_execute(sql).await.map_err(|error| session.failure(error, cannot))
+}
+
+async fn describe(lead: &Session) -> Result<(String, String)> {
+    // `reset_val` is what the database and role say; the session itself runs in UTC.
+    let query = "SELECT pg_catalog.current_database()::text,
+        (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone')";
+    let row = lead
+        .client
+        .query_one(query, &[])
+        .await
+        .map_err(|error| lead.failure(error, "cannot read the source"))?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// Locks every table, its partitions and what its view reads. A query that returns nothing locks
+/// any kind of relation, and needs no more than the right to read one column, unlike LOCK TABLE.
+/// In READ COMMITTED it leaves no snapshot behind.
+async fn lock(lead: &Session, names: &[TableName]) -> Result<()> {
+    let found = introspect::names(&lead.client).await?;
+    for name in names {
+        if !found.contains(name) {
+            let near = found.iter().map(TableName::to_string).collect::<Vec<_>>();
+            return Err(Failure::config(format!("cannot read {name}: there is no such table in the source"))
+                .hint(nearest_hint(&name.to_string(), near.iter().map(String::as_str)))
+                .into());
+        }
+    }
+    for some in names.chunks(100) {
+        let sql: Vec<String> = some.iter().map(|name| format!("SELECT FROM {} LIMIT 0", name.sql())).collect();
+        if let Err(error) = lead.client.batch_execute(&sql.join(";")).await {
+            return Err(lock_failure(lead, error, some).await);
+        }
+    }
+    Ok(())
+}
+
+/// Says which table could not be locked, and by whom it is held.
+async fn lock_failure(lead: &Session, error: tokio_postgres::Error, names: &[TableName]) -> anyhow::Error {
+    let waited = error.code().is_some_and(|code| code.code() == "55P03");
+    let cannot = match names {
+        [one] => format!("cannot lock {one}"),
+        _ => format!("cannot lock the tables from {} on", names.first().map(ToString::to_string).unwrap_or_default()),
+    };
+    let failure = lead.failure(error, &cannot);
+    if !waited || lead.client.batch_execute("ROLLBACK").await.is_err() {
+        return failure;
+    }
+    let query = "SELECT l.relation::regclass::text, a.pid, a.application_name FROM pg_catalog.pg_locks l
+        JOIN pg_catalog.pg_stat_activity a USING (pid)
+        WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND l.relation IS NOT NULL
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) LIMIT 1";
+    match lead.client.query_opt(query, &[]).await {
+        Ok(Some(row)) => {
+            let (table, pid, program): (String, i32, String) = (row.get(0), row.get(1), row.get(2));
+            failure.context(format!("{table} is locked by server process {pid} ({program})"))
+        }
+        _ => failure,
+    }
+}
+
+/// Clock, then the transactions that are open.
+async fn observe(lead: &Session, options: &Options, warnings: &mut Vec<String>) -> Result<Facts> {
+    let cannot = "cannot see the source's clock and transactions";
+    let failed = |error| lead.failure(error, cannot);
+    let clock = lead.client.query_one("SELECT pg_catalog.clock_timestamp()", &[]).await.map_err(failed)?;
+    let mut facts = Facts { clock: clock.get::<_, Micros>(0).0, ..Facts::default() };
+    tokio::time::sleep(SETTLE).await;
+    let query = "SELECT pg_catalog.pg_is_in_recovery(),
+        EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()),
+        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'),
+        (SELECT system_identifier FROM pg_catalog.pg_control_system()),
+        (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())";
+    let row = lead.client.query_one(query, &[]).await.map_err(failed)?;
+    (facts.standby, facts.prepared) = (row.get(0), row.get(1));
+    (facts.system, facts.timeline) = (row.get(3), row.get(4));
+    let sees_others: bool = row.get(2);
+    if options.needs_activity && !facts.standby && !sees_others {
+        return Err(Failure::permission("cannot see the source's open transactions: a watermark could pass them")
+            .hint("GRANT pg_read_all_stats TO the source role.")
+            .into());
+    }
+    let oldest = "SELECT a.xact_start, a.pid, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int8
+        FROM pg_catalog.pg_stat_activity a
+        WHERE a.datname = pg_catalog.current_database() AND a.xact_start IS NOT NULL
+          AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT IN ('autovacuum worker', 'walsender')
+        ORDER BY a.xact_start LIMIT 1";
+    if let Some(row) = lead.client.query_opt(oldest, &[]).await.map_err(failed)? {
+        facts.oldest_start = Some(row.get::<_, Micros>(0).0);
+        let (pid, state, age): (i32, Option<String>, i64) = (row.get(1), row.get(2), row.get(3));
+        if age >= 600 {
+            warnings.push(format!(
+                "the watermark is pinned: server process {pid} ({}) has had a transaction open for {age} s",
+                state.unwrap_or_default()
+            ));
+        }
+    }
+    if facts.prepared {
+        warnings.push("a prepared transaction is open: the watermark stays where it can be proven".to_owned());
+    }
+    Ok(facts)
+}
+
+/// Takes the snapshot and hands it out.
+async fn export(first: &Session, facts: &mut Facts) -> Result<String> {
+    let cannot = "cannot take a snapshot of the source";
+    batch(first, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", cannot).await?;
+    let query = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_snapshot_xmin(s)::text,
+        pg_catalog.pg_snapshot_xmax(s)::text FROM pg_catalog.pg_current_snapshot() AS s";
+    let row = first.client.query_one(query, &[]).await.map_err(|error| first.failure(error, cannot))?;
+    facts.xmin = row.get::<_, String>(1).parse().unwrap_or(0);
+    facts.xmax = row.get::<_, String>(2).parse().unwrap_or(u64::MAX);
+    Ok(row.get(0))
+}
+
+async fn import(reader: &Session, snapshot: &str) -> Result<()> {
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+        crate::table::literal(snapshot)
+    );
+    batch(reader, &sql, "cannot share the source's snapshot").await
+}
+
+impl Source {
+    /// Major version of the server.
+    pub fn major(&self) -> u32 {
+        self.lead.major()
+    }
+
+    /// The earlier of clock and oldest transaction as local time of `zone`, in microseconds; the
+    /// earliest reading of that clock from then on, since local time runs twice through an hour
+    /// in autumn.
+    ///
+    /// # Errors
+    /// 78 when the server does not know the zone.
+    pub async fn local(&self, micros: i64, zone: &str) -> Result<i64> {
+        let query = "SELECT min(t AT TIME ZONE $2::text) FROM (
+            SELECT '2000-01-01 00:00:00+00'::timestamptz + ($1::float8 * interval '1 microsecond') AS t
+            UNION ALL SELECT q FROM generate_series(
+                date_trunc('hour', '2000-01-01 00:00:00+00'::timestamptz + ($1::float8 * interval '1 microsecond')),
+                '2000-01-01 00:00:00+00'::timestamptz + ($1::float8 * interval '1 microsecond') + interval '3 hours',
+                interval '15 minutes') AS q
+            WHERE q >= '2000-01-01 00:00:00+00'::timestamptz + ($1::float8 * interval '1 microsecond')) AS all_times";
+        let row = self
+            .lead
+            .client
+            .query_one(query, &[&(micros as f64), &zone])
+            .await
+            .map_err(|error| self.lead.failure(error, &format!("cannot use time zone {zone:?}")))?;
+        Ok(row.get::<_, Micros>(0).0)
+    }
+
+    /// Rows of `table` whose replication key is NULL: at most one is looked for.
+    ///
+    /// # Errors
+    /// As [`public::failure`].
+    pub async fn has_null(&self, table: &TableName, column: &str, filter: Option<&str>) -> Result<bool> {
+        let filter = filter.map(|sql| format!(" AND ({sql})")).unwrap_or_default();
+        let query = format!("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL{filter})", table.sql(), quote(column));
+        let reader = &self.readers[0];
+        let row = reader
+            .client
+            .query_one(&query, &[])
+            .await
+            .map_err(|error| reader.failure(error, &format!("cannot read {table}")))?;
+        Ok(row.get(0))
+    }
+
+    /// Handles that cancel whatever the sessions are doing.
+    pub fn cancellers(&self) -> Vec<crate::pg::Canceller> {
+        self.readers.iter().chain([&self.lead]).map(Session::canceller).collect()
+    }
+
+    /// Server processes of ours.
+    async fn pids(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for session in self.readers.iter().chain([&self.lead]) {
+            let row = session
+                .client
+                .query_one("SELECT pg_catalog.pg_backend_pid()", &[])
+                .await
+                .map_err(|error| session.failure(error, "cannot read the source"))?;
+            pids.push(row.get(0));
+        }
+        Ok(pids)
+    }
+
+    /// Runs `reading` unless our locks hold up another session for [`PATIENCE`].
+    ///
+    /// # Errors
+    /// `reading`'s own; 75 naming who waits.
+    pub async fn guarded<T>(&self, reading: impl Future<Output = Result<T>>) -> Result<T> {
+        let pids = self.pids().await?;
+        tokio::select! {
+            done = reading => done,
+            gave_up = watch(&self.lead.client, &pids) => Err(gave_up),
+        }
+    }
+}
+
+/// Looks every second who waits for us; ends when somebody has waited too long.
+async fn watch(client: &Client, ours: &[i32]) -> anyhow::Error {
+    let query = "SELECT a.pid, coalesce(a.application_name, ''), a.query_start IS NOT NULL
+        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+        WHERE NOT l.granted AND a.backend_type <> 'autovacuum worker'
+          AND pg_catalog.pg_blocking_pids(l.pid) && $1::int4[]";
+    let mut waiting: HashMap<i32, Instant> = HashMap::new();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let rows = match client.query(query, &[&ours]).await {
+            Ok(rows) => rows,
+            Err(error) => return public::failure(error, "cannot watch over the source's locks"),
+        };
+        let now = Instant::now();
+        let seen: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        waiting.retain(|pid, _| seen.contains(pid));
+        for row in &rows {
+            let (pid, program): (i32, String) = (row.get(0), row.get(1));
+            if now.duration_since(*waiting.entry(pid).or_insert(now)) >= PATIENCE {
+                return Failure::temporary(format!(
+                    "gave up reading the source: our locks have held up server process {pid} ({program}) for {} s",
+                    PATIENCE.as_secs()
+                ))
+                .hint("Run it again when the schema change (or VACUUM FULL) there is through.")
+                .into();
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Rows on their way in the warehouse: tables that no reader sees.
+//!
+//! In:    a plan; batches of rows.
+//! Out:   filled staging tables, committed; a new target, filled and with its key, not yet in place.
+//! Holds: everything lies in schema `sankofa_stage` under the run's number, so that what a dead
+//!        run has left is found and dropped; COPY's own count must equal what was sent.
+//! Not here: when rows become visible (`etl::publish`).
+
+use crate::error::Failure;
+use crate::etl::merge;
+use crate::etl::plan::{Action, TablePlan};
+use crate::ledger::STAGING_SCHEMA;
+use crate::pg::copy::{Batch, HEADER, TRAILER};
+use crate::pg::{Session, public};
+use crate::table::{TableName, quote};
+use anyhow::Result;
+use bytes::Bytes;
+use futures_util::SinkExt;
+use std::pin::Pin;
+use tokio_postgres::CopyInSink;
+
+/// Names of what one table of a run needs in the staging schema.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Staged rows, columns `c1` to `cn`.
+    pub rows: TableName,
+    /// Staged keys, for the search for rows that are gone.
+    pub keys: TableName,
+    /// The new target, until it is moved into place.
+    pub hidden: TableName,
+    /// The difference between staged rows and target.
+    pub delta: TableName,
+}
+
+impl Places {
+    /// The places of table number `table` of run `run`.
+    pub fn of(run: i64, table: usize) -> Self {
+        let name = |kind: &str| TableName::new(STAGING_SCHEMA, format!("r{run}_t{table}_{kind}"));
+        Places { rows: name("rows"), keys: name("keys"), hidden: name("new"), delta: name("delta") }
+    }
+}
+
+/// Whether rows go straight into the new target: nothing has to be cast on the way.
+pub fn straight(plan: &TablePlan) -> bool {
+    plan.action == Action::Create && !plan.layout.casts() && !plan.layout.columns.is_empty()
+}
+
+/// Where COPY puts the rows of a plan.
+pub fn rows_go_to<'a>(plan: &TablePlan, places: &'a Places) -> &'a TableName {
+    if straight(plan) { &places.hidden } else { &places.rows }
+}
+
+/// Makes the empty tables that a run's rows go into.
+///
+/// # Errors
+/// As [`public::failure`]; 77 without CREATE in the staging schema.
+pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<()> {
+    for (number, plan) in plans.iter().enumerate() {
+        let places = Places::of(run, number);
+        let mut sql = vec![if straight(plan) {
+            merge::create_target(&places.hidden, &plan.layout)
+        } else {
+            merge::create_staging(&places.rows, &plan.layout)
+        }];
+        if plan.compare_keys {
+            sql.push(merge::create_staging(&places.keys, &plan.layout.key_only()));
+        }
+        batch(session, &sql.join(";"), &format!("cannot make room for {} in the warehouse", plan.name)).await?;
+    }
+    Ok(())
+}
+
+/// Drops what runs of `pipeline` have left in the staging schema; the caller holds its lock.
+///
+/// `keep` spares one run's tables.
+///
+/// # Errors
+/// As [`public::failure`].
+pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Result<()> {
+    let query = "SELECT c.relname::text FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN sankofa.run r ON c.relname ~ ('^r' || r.id || '_t')
+        WHERE n.nspname = $1 AND c.relkind = 'r' AND r.pipeline = $2 AND r.id IS DISTINCT FROM $3";
+    let cannot = "cannot sweep the staging schema of the warehouse";
+    let rows = session
+        .client
+        .query(query, &[&STAGING_SCHEMA, &pipeline, &keep])
+        .await
+        .map_err(|error| session.failure(error, cannot))?;
+    let names: Vec<String> =
+        rows.iter().map(|row| format!("{STAGING_SCHEMA}.{}", quote(row.get::<_, &str>(0)))).collect();
+    for some in names.chunks(50) {
+        batch(session, &format!("DROP TABLE IF EXISTS {}", some.join(", ")), cannot).await?;
+    }
+    Ok(())
+}
+
+async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
+    session.client.batch_execute(sql).await.map_err(|error| session.failure(error, cannot))
+}
+
+/// Prepares what was filled: a new target gets our columns and its key; a staging table its
+/// statistics, and its keys are proven where the source does not prove them.
+///
+/// # Errors
+/// 65 for keys that are NULL or stand more than once; as [`public::failure`].
+pub async fn complete(session: &Session, run: i64, number: usize, plan: &TablePlan) -> Result<()> {
+    let places = Places::of(run, number);
+    let cannot = format!("cannot prepare the rows of {}", plan.name);
+    if !straight(plan) {
+        prove_keys(session, plan, &places).await?;
+    }
+    if plan.action == Action::Create {
+        let mut sql = String::new();
+        if !straight(plan) {
+            sql.push_str(&merge::create_target(&places.hidden, &plan.layout));
+            sql.push(';');
+            sql.push_str(&merge::fill_target(&places.hidden, &places.rows, &plan.layout));
+            sql.push(';');
+        }
+        sql.push_str(&merge::complete_target(&places.hidden, &plan.layout.key, run));
+        sql.push_str(&format!("ANALYZE {};", places.hidden.sql()));
+        return session.client.batch_execute(&sql).await.map_err(|error| duplicate_or(session, error, plan, &cannot));
+    }
+    batch(session, &format!("ANALYZE {}", places.rows.sql()), &cannot).await
+}
+
+/// A unique violation while the key is made means that the source's rows are not told apart by it.
+fn duplicate_or(session: &Session, error: tokio_postgres::Error, plan: &TablePlan, cannot: &str) -> anyhow::Error {
+    match error.code().map(|code| code.code()) {
+        Some("23505") => bad_keys(plan, "stand more than once").into(),
+        Some("23502") => bad_keys(plan, "are NULL").into(),
+        _ => session.failure(error, cannot),
+    }
+}
+
+async fn prove_keys(session: &Session, plan: &TablePlan, places: &Places) -> Result<()> {
+    if plan.layout.key.is_empty() || plan.layout.key_proven {
+        return Ok(());
+    }
+    let row = session
+        .client
+        .query_one(&merge::count_bad_keys(&places.rows, &plan.layout), &[])
+        .await
+        .map_err(|error| session.failure(error, &format!("cannot check the keys of {}", plan.name)))?;
+    match (row.get::<_, i64>(0), row.get::<_, i64>(1)) {
+        (0, 0) => Ok(()),
+        (0, nulls) => Err(bad_keys(plan, &format!("are NULL in {nulls} rows")).into()),
+        (twice, _) => Err(bad_keys(plan, &format!("stand more than once for {twice} of them")).into()),
+    }
+}
+
+fn bad_keys(plan: &TablePlan, how: &str) -> Failure {
+    Failure::data(format!("cannot load {}: keys ({}) {how}", plan.name, plan.layout.key.join(", ")))
+        .hint("Name the columns that tell its rows apart with `key: [...]`; nothing was published.")
+}
+
+/// One COPY into a table of the staging schema.
+pub struct CopyWriter<'a> {
+    session: &'a Session,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    sent: u64,
+}
+
+impl<'a> CopyWriter<'a> {
+    /// Begins to copy rows into `table`, in the order of its columns.
+    ///
+    /// # Errors
+    /// As [`public::failure`].
+    pub async fn begin(session: &'a Session, table: &TableName) -> Result<Self> {
+        let sql = format!("COPY {} FROM STDIN (FORMAT binary)", table.sql());
+        let sink = session.client.copy_in(&sql).await.map_err(|error| session.failure(error, CANNOT))?;
+        let mut writer = CopyWriter { session, sink: Box::pin(sink), sent: 0 };
+        writer.raw(Bytes::from_static(HEADER)).await?;
+        Ok(writer)
+    }
+
+    /// Sends a batch.
+    ///
+    /// # Errors
+    /// As [`public::failure`]: 65 for a value that the warehouse cannot hold.
+    pub async fn write(&mut self, batch: Batch) -> Result<()> {
+        self.sent += batch.rows;
+        self.raw(Bytes::from(batch.data)).await
+    }
+
+    async fn raw(&mut self, bytes: Bytes) -> Result<()> {
+        match self.sink.feed(bytes).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.why(error).await),
+        }
+    }
+
+    /// A sink that the server has closed only says so; finishing it brings the server's reason.
+    async fn why(&mut self, error: tokio_postgres::Error) -> anyhow::Error {
+        match self.sink.as_mut().finish().await {
+            Err(reason) if reason.as_db_error().is_some() => self.session.failure(reason, CANNOT),
+            _ => self.session.failure(error, CANNOT),
+        }
+    }
+
+    /// Ends the COPY and returns how many rows the server has taken.
+    ///
+    /// # Errors
+    /// As [`public::failure`]; 1 if the server counts otherwise than we do.
+    pub async fn finish(mut self) -> Result<u64> {
+        self.raw(Bytes::from_static(&TRAILER)).await?;
+        let taken = self.sink.as_mut().finish().await.map_err(|error| self.session.failure(error, CANNOT))?;
+        if taken != self.sent {
+            return Err(anyhow::anyhow!("{} rows were sent to the warehouse, it counts {taken}", self.sent));
+        }
+        Ok(taken)
+    }
+}
+
+const CANNOT: &str = "cannot copy rows into the warehouse";
+
+/// As [`public::failure`], for a session that is only borrowed as a client.
+pub fn failure(error: tokio_postgres::Error) -> anyhow::Error {
+    public::failure(error, CANNOT)
+}

@@ -1,0 +1,324 @@
+//! Which rows an incremental run reads, and how far the watermark may move: nothing is missed.
+//!
+//! In:    what was known when the last run was published, and [`Facts`] of this snapshot.
+//! Out:   a [`Bound`] to read from; the next [`Watermark`].
+//! Holds: pure. A watermark never passes a row that a transaction still open may commit.
+//! Not here: how the facts are gathered, and in which order (`etl::source`).
+//!
+//! Units: a replication key is an `i64` as COPY binary has it: microseconds since 2000-01-01 for
+//! timestamps, days since then for dates, the number itself for integers, a 64-bit id for `xmin`.
+
+use serde::{Deserialize, Serialize};
+
+/// What a replication key is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyKind {
+    /// `timestamp with time zone`.
+    Timestamptz,
+    /// `timestamp` written in this zone.
+    Timestamp { zone: String },
+    /// `date` written in this zone.
+    Date { zone: String },
+    /// `smallint`, `integer`, `bigint`.
+    Integer,
+    /// The system column.
+    Xmin,
+}
+
+/// What was known of the source between the clock and the snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// `clock_timestamp()`, read first.
+    pub clock: i64,
+    /// The oldest start of another transaction of this database, read second.
+    pub oldest_start: Option<i64>,
+    /// A prepared transaction is open.
+    pub prepared: bool,
+    /// The server is a standby: it cannot see the primary's sessions.
+    pub standby: bool,
+    /// The snapshot's xmin, 64-bit, read third.
+    pub xmin: u64,
+    /// The snapshot's xmax, 64-bit.
+    pub xmax: u64,
+    /// `pg_control_system().system_identifier`.
+    pub system: i64,
+    /// `pg_control_checkpoint().timeline_id`.
+    pub timeline: i32,
+}
+
+/// One run's snapshot, kept until every transaction that it could not see has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The snapshot's xmax.
+    pub xmax: u64,
+    /// How far that run had read.
+    pub read_to: Option<i64>,
+}
+
+/// How far a table has been read: what the ledger keeps for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// The replication key's column, or `xmin`.
+    pub key: String,
+    /// What the key is.
+    pub kind: KeyKind,
+    /// Reading goes on from here; `None`: from the start.
+    pub value: Option<i64>,
+    /// The greatest value seen.
+    pub high: Option<i64>,
+    /// The clock of the run that set it.
+    pub clock: i64,
+    /// The source's identity.
+    pub system: i64,
+    /// The source's timeline.
+    pub timeline: i32,
+    /// The snapshot's xmax.
+    pub xmax: u64,
+    /// Earlier runs, newest last, back to the one that `value` is from.
+    pub past: Vec<Past>,
+}
+
+/// Where reading starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// Every row, for the reason given.
+    All(String),
+    /// Rows whose key is not before this value; `after` excludes the value itself.
+    From { value: i64, after: bool },
+}
+
+/// How many transactions a 32-bit `xmin` can be told apart over.
+const XMIN_REACH: u64 = 1 << 31;
+
+/// Where to start reading, given the watermark of the last published run.
+///
+/// `lookback` is in the key's unit; `unique` says that no two rows share a key value.
+pub fn bound(
+    last: Option<&Watermark>,
+    key: &str,
+    kind: &KeyKind,
+    facts: &Facts,
+    lookback: u64,
+    unique: bool,
+) -> Bound {
+    let Some(last) = last else { return Bound::All("first load".into()) };
+    if last.key != key || last.kind != *kind {
+        return Bound::All(format!("the replication key was {}", last.key));
+    }
+    if let Some(why) = broken_line(last, kind, facts) {
+        return Bound::All(why);
+    }
+    match last.value {
+        None => Bound::All("no row with a replication key has been read yet".into()),
+        Some(value) => Bound::From {
+            value: value.saturating_sub(i64::try_from(lookback).unwrap_or(i64::MAX)),
+            after: unique && lookback == 0 && *kind == KeyKind::Integer,
+        },
+    }
+}
+
+/// Why the last watermark says nothing about this server, if it does not.
+fn broken_line(last: &Watermark, kind: &KeyKind, facts: &Facts) -> Option<String> {
+    let by_clock = !matches!(kind, KeyKind::Integer | KeyKind::Xmin);
+    if last.system != facts.system {
+        return Some("the source is another server (system identifier)".into());
+    }
+    if by_clock {
+        return (facts.clock < last.clock).then(|| "the source's clock went back".into());
+    }
+    if last.timeline != facts.timeline {
+        return Some("the source was promoted since (timeline): transaction ids were used twice".into());
+    }
+    if facts.xmax < last.xmax {
+        return Some("the source's transaction counter went back".into());
+    }
+    (*kind == KeyKind::Xmin && facts.xmax - last.xmax >= XMIN_REACH)
+        .then(|| "more than 2^31 transactions since the last run".into())
+}
+
+/// The watermark to publish with the rows just read.
+///
+/// `high` is the greatest key among them; `cap` is what [`Facts::oldest_or_clock`] is in the key's
+/// unit (not used for integers and `xmin`); `full` says that every row was read.
+pub fn advance(last: Option<&Watermark>, key: &str, kind: &KeyKind, facts: &Facts, seen: Seen) -> Watermark {
+    let last = last.filter(|last| last.key == key && last.kind == *kind && broken_line(last, kind, facts).is_none());
+    let mut past = last.map(|last| last.past.clone()).unwrap_or_default();
+    let high = if seen.full { seen.high } else { seen.high.max(last.and_then(|last| last.high)) };
+    if seen.full {
+        past.iter_mut().for_each(|run| run.read_to = run.read_to.min(high));
+    }
+    let read_to = match kind {
+        KeyKind::Xmin => Some(signed(facts.xmin)),
+        KeyKind::Integer => high,
+        _ => high.min(Some(seen.cap)).or(high),
+    };
+    past.push(Past { xmax: facts.xmax, read_to });
+    let by_history = matches!(kind, KeyKind::Integer) || facts.prepared || facts.standby;
+    let value = match kind {
+        KeyKind::Xmin => read_to,
+        _ if by_history => settled(&mut past, facts),
+        _ => read_to,
+    };
+    if !by_history {
+        past.drain(..past.len() - 1);
+    }
+    Watermark {
+        key: key.to_owned(),
+        kind: kind.clone(),
+        value,
+        high,
+        clock: facts.clock,
+        system: facts.system,
+        timeline: facts.timeline,
+        xmax: facts.xmax,
+        past,
+    }
+}
+
+/// What a run has seen of a table.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// The greatest replication key among the rows read.
+    pub high: Option<i64>,
+    /// The earlier of clock and oldest open transaction, in the key's unit.
+    pub cap: i64,
+    /// Every row was read.
+    pub full: bool,
+}
+
+/// How far the newest run has read all of whose unseen transactions have ended by now; older runs
+/// are forgotten. A run's snapshot saw everything below its xmax that had ended; what had not is
+/// at or above this snapshot's xmin as long as it is open.
+fn settled(past: &mut Vec<Past>, facts: &Facts) -> Option<i64> {
+    let newest = past.iter().rposition(|run| run.xmax <= facts.xmin);
+    if let Some(newest) = newest {
+        past.drain(..newest);
+        return past[0].read_to;
+    }
+    None
+}
+
+fn signed(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+impl Facts {
+    /// The earlier of the clock and the oldest open transaction, microseconds since 2000-01-01.
+    pub fn oldest_or_clock(&self) -> i64 {
+        self.oldest_start.map_or(self.clock, |start| start.min(self.clock))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TS: KeyKind = KeyKind::Timestamptz;
+
+    fn facts(clock: i64, xmin: u64, xmax: u64) -> Facts {
+        Facts { clock, xmin, xmax, system: 1, timeline: 1, ..Facts::default() }
+    }
+
+    fn seen(high: i64, facts: &Facts) -> Seen {
+        Seen { high: Some(high), cap: facts.oldest_or_clock(), full: false }
+    }
+
+    #[test]
+    fn a_watermark_stays_behind_the_oldest_open_transaction() {
+        let mut now = facts(100, 5, 5);
+        now.oldest_start = Some(40);
+        let mark = advance(None, "u", &TS, &now, seen(90, &now));
+        assert_eq!(mark.value, Some(40));
+        assert_eq!(
+            bound(Some(&mark), "u", &TS, &facts(200, 9, 9), 0, false),
+            Bound::From { value: 40, after: false }
+        );
+    }
+
+    #[test]
+    fn a_value_from_the_future_does_not_move_the_watermark_past_the_clock() {
+        let now = facts(100, 5, 5);
+        assert_eq!(advance(None, "u", &TS, &now, seen(i64::MAX, &now)).value, Some(100));
+    }
+
+    #[test]
+    fn an_integer_key_waits_until_every_transaction_of_its_run_has_ended() {
+        let kind = KeyKind::Integer;
+        let first = facts(1, 10, 10);
+        let mark = advance(None, "id", &kind, &first, seen(50, &first));
+        assert_eq!(mark.value, Some(50));
+        let second = facts(2, 11, 15); // transaction 11 is open
+        let mark = advance(Some(&mark), "id", &kind, &second, seen(90, &second));
+        assert_eq!(mark.value, Some(50));
+        let third = facts(3, 20, 20); // it has ended
+        let mark = advance(Some(&mark), "id", &kind, &third, seen(95, &third));
+        assert_eq!((mark.value, mark.past.len()), (Some(95), 1));
+    }
+
+    #[test]
+    fn full_reads_beside_ever_open_transactions_settle_in_the_end() {
+        let kind = KeyKind::Integer;
+        let full = |high| Seen { high: Some(high), cap: 0, full: true };
+        let mark = advance(None, "id", &kind, &facts(1, 9, 10), full(50));
+        assert_eq!(mark.value, None);
+        assert_eq!(advance(Some(&mark), "id", &kind, &facts(2, 19, 20), full(60)).value, Some(50));
+    }
+
+    #[test]
+    fn a_prepared_transaction_holds_a_timestamp_watermark_at_the_last_settled_run() {
+        let first = facts(100, 10, 10);
+        let mark = advance(None, "u", &TS, &first, seen(90, &first));
+        let mut second = facts(200, 12, 14);
+        second.prepared = true;
+        let mark = advance(Some(&mark), "u", &TS, &second, seen(190, &second));
+        assert_eq!(mark.value, Some(90));
+        let third = facts(300, 30, 30);
+        assert_eq!(advance(Some(&mark), "u", &TS, &third, seen(290, &third)).value, Some(290));
+    }
+
+    #[test]
+    fn a_clock_that_went_back_and_another_server_mean_a_full_read() {
+        let now = facts(100, 5, 5);
+        let mark = advance(None, "u", &TS, &now, seen(90, &now));
+        assert!(matches!(bound(Some(&mark), "u", &TS, &facts(50, 6, 6), 0, false), Bound::All(_)));
+        let other = Facts { system: 2, ..facts(200, 6, 6) };
+        assert!(matches!(bound(Some(&mark), "u", &TS, &other, 0, false), Bound::All(_)));
+        assert!(matches!(bound(Some(&mark), "v", &TS, &facts(200, 6, 6), 0, false), Bound::All(_)));
+    }
+
+    #[test]
+    fn xmin_reads_everything_after_two_to_the_31_transactions_or_a_counter_that_went_back() {
+        let kind = KeyKind::Xmin;
+        let mark = advance(None, "xmin", &kind, &facts(1, 900, 1000), Seen::default());
+        assert_eq!(mark.value, Some(900));
+        let near = facts(2, 2000, 2000);
+        assert_eq!(
+            bound(Some(&mark), "xmin", &kind, &near, 0, false),
+            Bound::From { value: 900, after: false }
+        );
+        let far = facts(2, 1000 + XMIN_REACH, 1000 + XMIN_REACH);
+        assert!(matches!(bound(Some(&mark), "xmin", &kind, &far, 0, false), Bound::All(_)));
+        assert!(matches!(bound(Some(&mark), "xmin", &kind, &facts(2, 500, 500), 0, false), Bound::All(_)));
+    }
+
+    #[test]
+    fn a_run_that_reads_nothing_leaves_the_watermark_where_it_was() {
+        let now = facts(100, 5, 5);
+        let mark = advance(None, "u", &TS, &now, seen(90, &now));
+        let later = facts(500, 9, 9);
+        let nothing = Seen { high: None, cap: 500, full: false };
+        assert_eq!(advance(Some(&mark), "u", &TS, &later, nothing).value, Some(90));
+    }
+
+    #[test]
+    fn lookback_reads_from_before_the_watermark() {
+        let now = facts(100, 5, 5);
+        let mark = advance(None, "u", &TS, &now, seen(90, &now));
+        assert_eq!(
+            bound(Some(&mark), "u", &TS, &facts(200, 6, 6), 30, false),
+            Bound::From { value: 60, after: false }
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! How far each table is: the watermark and contract that the last published run left behind.
+
+use crate::pg::public;
+use crate::table::TableName;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tokio_postgres::Client;
+
+/// What the ledger keeps of one table. Watermark and contract are `etl`'s own values, as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableState {
+    /// Number of the run that published last: a load that began from another is superseded.
+    pub run: i64,
+    /// That run's id.
+    pub run_id: String,
+    /// The target, `schema.table`.
+    pub target: String,
+    /// How far the table has been read.
+    pub watermark: Option<Value>,
+    /// The watermark as a person reads it.
+    pub watermark_text: Option<String>,
+    /// What was agreed on.
+    pub contract: Value,
+    /// Version of that.
+    pub contract_version: i32,
+    /// Fingerprint of filter and masks: another one means that all rows are read again.
+    pub settings: String,
+    /// Rows alive in the target.
+    pub live_rows: i64,
+    /// Seconds since keys were last compared for deletes.
+    pub deletes_age_s: Option<i64>,
+    /// When it was published, as text.
+    pub published_at: String,
+}
+
+/// The state of every table of `pipeline`, by the source table's name.
+///
+/// # Errors
+/// As [`public::failure`].
+pub async fn read(client: &Client, pipeline: &str) -> Result<BTreeMap<String, TableState>> {
+    let query = "SELECT s.table_name, s.run, r.run_id, s.target, s.watermark, s.watermark_text, s.contract,
+            s.contract_version, s.settings, s.live_rows,
+            extract(epoch FROM clock_timestamp() - s.deletes_at)::int8, coalesce(r.ended_at, r.started_at)::text
+        FROM sankofa.table_state s JOIN sankofa.run r ON r.id = s.run WHERE s.pipeline = $1";
+    let rows = client
+        .query(query, &[&pipeline])
+        .await
+        .map_err(|error| public::failure(error, "cannot read the watermarks from the ledger"))?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let state = TableState {
+                run: row.get(1),
+                run_id: row.get(2),
+                target: row.get(3),
+                watermark: row.get(4),
+                watermark_text: row.get(5),
+                contract: row.get(6),
+                contract_version: row.get(7),
+                settings: row.get(8),
+                live_rows: row.get(9),
+                deletes_age_s: row.get(10),
+                published_at: row.get(11),
+            };
+            (row.get(0), state)
+        })
+        .collect())
+}
+
+/// What a publishing run leaves behind for one table.
+#[derive(Clone, Debug)]
+pub struct Left<'a> {
+    /// The pipeline.
+    pub pipeline: &'a str,
+    /// The source table.
+    pub table: &'a TableName,
+    /// The target.
+    pub target: &'a TableName,
+    /// Number of the run.
+    pub run: i64,
+    /// The watermark and its text, if the table has one; `None` keeps what is there.
+    pub watermark: Option<(Value, Option<String>)>,
+    /// The contract.
+    pub contract: Value,
+    /// What was different from the last one, in words.
+    pub change: Option<&'a str>,
+    /// Fingerprint of filter and masks.
+    pub settings: &'a str,
+    /// Rows alive in the target.
+    pub live_rows: i64,
+    /// Keys were compared for deletes.
+    pub deletes_checked: bool,
+}
+
+/// Writes the state of one table, in the publishing transaction.
+///
+/// # Errors
+/// As [`public::failure`]: among them a target that another pipeline fills.
+pub async fn write(client: &Client, left: &Left<'_>) -> Result<()> {
+    let sql = "WITH last AS (
+            SELECT contract, contract_version FROM sankofa.table_state WHERE pipeline = $1 AND table_name = $2
+        ), next AS (
+            SELECT coalesce((SELECT contract_version + (contract IS DISTINCT FROM $7::jsonb)::int FROM last), 1) AS version
+        ), kept AS (
+            INSERT INTO sankofa.contract (pipeline, table_name, version, run, contract, change)
+            SELECT $1, $2, version, $4, $7, $8 FROM next ON CONFLICT DO NOTHING
+        )
+        INSERT INTO sankofa.table_state AS s (pipeline, table_name, target, run, watermark, watermark_text, contract,
+            contract_version, settings, live_rows, deletes_at)
+        SELECT $1, $2, $3, $4, $5, $6, $7, version, $9, $10, CASE WHEN $11 THEN clock_timestamp() END FROM next
+        ON CONFLICT (pipeline, table_name) DO UPDATE SET target = excluded.target, run = excluded.run,
+            watermark = coalesce(excluded.watermark, s.watermark),
+            watermark_text = CASE WHEN excluded.watermark IS NULL THEN s.watermark_text ELSE excluded.watermark_text END,
+            contract = excluded.contract, contract_version = excluded.contract_version, settings = excluded.settings,
+            live_rows = excluded.live_rows, deletes_at = coalesce(excluded.deletes_at, s.deletes_at)";
+    let (watermark, text) = match &left.watermark {
+        Some((value, text)) => (Some(value), text.as_deref()),
+        None => (None, None),
+    };
+    client
+        .execute(
+            sql,
+            &[
+                &left.pipeline,
+                &left.table.to_string(),
+                &left.target.to_string(),
+                &left.run,
+                &watermark,
+                &text,
+                &left.contract,
+                &left.change,
+                &left.settings,
+                &left.live_rows,
+                &left.deletes_checked,
+            ],
+        )
+        .await
+        .map(drop)
+        .map_err(|error| public::failure(error, &format!("cannot keep the watermark of {}", left.table)))
+}
+
+/// Forgets one table (so that its next run reads everything), or sets its watermark.
+///
+/// `watermark` of `None` forgets. Returns whether there was anything to change.
+///
+/// # Errors
+/// As [`public::failure`].
+pub async fn reset(client: &Client, pipeline: &str, table: &TableName, watermark: Option<(Value, String)>) -> Result<bool> {
+    let name = table.to_string();
+    let (value, text) = watermark.map_or((None, None), |(value, text)| (Some(value), Some(text)));
+    let sql = "UPDATE sankofa.table_state SET watermark = $3, watermark_text = $4, deletes_at = NULL
+        WHERE pipeline = $1 AND table_name = $2";
+    let changed = client
+        .execute(sql, &[&pipeline, &name, &value, &text])
+        .await
+        .map_err(|error| public::failure(error, &format!("cannot reset the watermark of {table}")))?;
+    Ok(changed > 0)
+}
+
+/// Reads a value kept as JSON.
+///
+/// # Errors
+/// When it was written by a version with another idea of it.
+pub fn parse<T: for<'a> Deserialize<'a>>(value: &Value, what: &str) -> Result<T> {
+    T::deserialize(value).with_context(|| format!("cannot read the {what} kept in the ledger"))
+}

@@ -1,0 +1,21 @@
+//! PostgreSQL servers: how to reach one, and what may be told of its answers.
+//!
+//! In:    a resolved connection, never the configuration.
+//! Out:   sessions; failures with public text.
+//! Holds: no password and no cell value leaves here in a text.
+//! Not here: what is asked of the server (`etl`, `ledger`).
+
+pub mod connect;
+pub mod copy;
+mod endpoint;
+mod options;
+pub mod introspect;
+pub mod params;
+pub mod public;
+pub mod session;
+mod tls;
+
+pub use connect::{SessionOptions, connect};
+pub use endpoint::Endpoint;
+pub use params::ConnectParams;
+pub use session::{Canceller, Session};

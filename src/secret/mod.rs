@@ -1,0 +1,14 @@
+//! Asks for what must not stand in a file: connections and variables, by name.
+//!
+//! In:    the id of a connection or the key of a variable; the places to ask, in order.
+//! Out:   a [`Connection`] or a secret text, held in memory only.
+//! Holds: nothing here prints a secret; an id is asked for once per process.
+//! Not here: what PostgreSQL makes of a connection (`pg::params`).
+
+mod connection;
+pub mod grammar;
+mod resolver;
+mod url;
+
+pub use connection::{Connection, UnusableExtra};
+pub use resolver::{Environment, Place, Resolver};

@@ -1,0 +1,44 @@
+//! Where the installed programs are.
+
+use std::path::{Path, PathBuf};
+
+/// The folder that `tests/testbed/install.sh` filled.
+pub fn folder() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join(".testbed");
+    let folder = std::env::var_os("SANKOFA_TESTBED").map_or_else(default, PathBuf::from);
+    folder
+        .canonicalize()
+        .unwrap_or_else(|_| panic!("no test bed: run tests/testbed/install.sh (or `make test`) first"))
+}
+
+/// A server program (`initdb`, `pg_ctl`, `postgres`) of one major.
+pub fn server_program(major: u16, name: &str) -> PathBuf {
+    existing(folder().join(format!("postgresql/{major}/bin/{name}")))
+}
+
+/// A client program (`psql`, `pg_dump`, ...) of major 16 or 18.
+pub fn client_program(major: u16, name: &str) -> PathBuf {
+    existing(folder().join(format!("clients/{major}/bin/{name}")))
+}
+
+/// pgbouncer; None where it could not be installed.
+pub fn pgbouncer() -> Option<PathBuf> {
+    Some(folder().join("pgbouncer/run")).filter(|path| path.exists())
+}
+
+/// The folder `shared` with the real data sets; None where this machine has none.
+pub fn shared_data() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("SANKOFA_SHARED").map_or_else(beside, PathBuf::from);
+    shared.join("data").canonicalize().ok()
+}
+
+/// Whether a missing part is a failure rather than a loud line.
+pub fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
+fn existing(path: PathBuf) -> PathBuf {
+    assert!(path.exists(), "{} is missing: run tests/testbed/install.sh", path.display());
+    path
+}

@@ -1,0 +1,32 @@
+//! The test bed: real servers, databases, the built binary, and things that break between them.
+//!
+//! A test file starts with `use crate::support::*;`. What there is:
+//! - [`Server::major`]: the shared server of one major (13 to 18), started once per test process;
+//!   [`Server::new`] for one of its own with settings, certificates, `pg_hba.conf` lines.
+//! - [`Server::fresh_database`]: an own database per test, dropped after it, kept when it panics.
+//! - [`Sankofa`]: the built binary in a project directory of its own.
+//! - `tests/testbed/install.sh` puts the programs in place; without it tests panic and name it.
+
+// Each test binary uses its own part of this.
+#![allow(dead_code, unused_imports)]
+
+mod account;
+mod bed;
+mod database;
+mod frames;
+mod guard;
+mod pooler;
+mod proxy;
+mod real;
+mod runner;
+mod server;
+mod standby;
+
+pub use bed::client_program;
+pub use database::{Database, Row, quote};
+pub use frames::Direction;
+pub use pooler::Pooler;
+pub use proxy::{Deed, Proxy, Rule, Seen};
+pub use real::Real;
+pub use runner::{Finished, Running, Sankofa};
+pub use server::{Builder, MAJORS, PASSWORD, Server, Stop, USER};

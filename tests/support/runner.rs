@@ -1,0 +1,219 @@
+//! Runs the built binary as a scheduler would.
+//!
+//! In:    project files, connections, arguments.
+//! Out:   exit status, standard output and error, the result object.
+//! Holds: the environment is empty but for what the test gives; a run that hangs fails the test.
+
+use std::fs;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::database::Database;
+
+/// Nothing in the tests takes longer than this.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// A project directory and the environment to run `sankofa` in.
+#[derive(Debug)]
+pub struct Sankofa {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Sankofa {
+    /// An empty project.
+    pub fn new() -> Self {
+        Sankofa { folder: TempDir::new().expect("making a project folder"), environment: Vec::new() }
+    }
+
+    /// Writes a project file, such as `sankofa.yaml` or `pipelines/hr.yaml`.
+    #[must_use]
+    pub fn file(self, path: &str, text: impl AsRef<[u8]>) -> Self {
+        self.write(path, text);
+        self
+    }
+
+    /// Writes or replaces a file of the project.
+    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.folder().join(path);
+        fs::create_dir_all(path.parent().expect("a file in the project")).expect("making a folder");
+        fs::write(path, text).expect("writing a project file");
+    }
+
+    /// The text of a file of the project.
+    pub fn read(&self, path: &str) -> String {
+        let path = self.folder().join(path);
+        fs::read_to_string(&path).unwrap_or_else(|why| panic!("cannot read {}: {why}", path.display()))
+    }
+
+    /// Sets `AIRFLOW_CONN_<ID>` to the database's connection.
+    #[must_use]
+    pub fn connection(self, id: &str, database: &Database) -> Self {
+        self.connection_uri(id, &database.connection_uri())
+    }
+
+    /// Sets `AIRFLOW_CONN_<ID>`.
+    #[must_use]
+    pub fn connection_uri(self, id: &str, uri: &str) -> Self {
+        self.env(&format!("AIRFLOW_CONN_{}", id.to_uppercase()), uri)
+    }
+
+    /// Sets a variable of the environment; a later value wins.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The project directory, where it runs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The environment it runs in, all of it.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// Runs it to its end.
+    pub async fn run<S: AsRef<str>>(&self, args: &[S]) -> Finished {
+        self.spawn(args).wait().await
+    }
+
+    /// Starts it.
+    pub fn spawn<S: AsRef<str>>(&self, args: &[S]) -> Running {
+        let args: Vec<String> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sankofa"));
+        command.args(&args).current_dir(self.folder()).env_clear();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("starting sankofa");
+        let stdout = collect(child.stdout.take().expect("its standard output"));
+        let stderr = collect(child.stderr.take().expect("its standard error"));
+        Running { args, child, stdout, stderr }
+    }
+}
+
+impl Default for Sankofa {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn collect(mut from: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
+    tokio::spawn(async move {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes).await;
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// A run that has not ended yet; dropped, it is killed.
+#[derive(Debug)]
+pub struct Running {
+    args: Vec<String>,
+    child: Child,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
+}
+
+impl Running {
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has ended and was waited for.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a run that was not waited for")
+    }
+
+    /// Sends a signal, such as `libc::SIGTERM`; nothing happens when it has ended.
+    pub fn signal(&self, signal: i32) {
+        if let Some(pid) = self.child.id() {
+            // SAFETY: kill touches no memory; the child is not reaped yet, so the id is its own.
+            unsafe { libc::kill(pid as i32, signal) };
+        }
+    }
+
+    /// Waits `delay`, then kills it (SIGKILL) if it is still there.
+    pub async fn kill_after(self, delay: Duration) -> Finished {
+        self.signal_after(delay, libc::SIGKILL).await
+    }
+
+    /// Waits `delay`, then sends `signal` and waits for the end.
+    pub async fn signal_after(mut self, delay: Duration, signal: i32) -> Finished {
+        if tokio::time::timeout(delay, self.child.wait()).await.is_err() {
+            self.signal(signal);
+        }
+        self.wait().await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it takes longer than five minutes.
+    pub async fn wait(mut self) -> Finished {
+        let Ok(status) = tokio::time::timeout(LONGEST, self.child.wait()).await else {
+            let _ = self.child.kill().await;
+            let stderr = self.stderr.await.unwrap_or_default();
+            panic!("sankofa {} did not end in {LONGEST:?}; standard error:\n{stderr}", self.args.join(" "));
+        };
+        Finished {
+            args: self.args,
+            status: status.expect("waiting for sankofa"),
+            stdout: self.stdout.await.expect("reading standard output"),
+            stderr: self.stderr.await.expect("reading standard error"),
+        }
+    }
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Exit status or signal.
+    pub status: ExitStatus,
+    /// Standard output: the result.
+    pub stdout: String,
+    /// Standard error: the log.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The exit status; None when a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The result object on standard output.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|why| panic!("no result object: {why}\n{}", self.told()))
+    }
+
+    /// Itself, when it ended with `code`; else panics with what it said.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code(), Some(code), "{}", self.told());
+        self
+    }
+
+    /// Itself, when it ended 0; else panics with what it said.
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        self.exits(0)
+    }
+
+    /// Command, status and output, to be read by a person.
+    pub fn told(&self) -> String {
+        let Finished { args, status, stdout, stderr } = self;
+        format!("sankofa {}: {status}\n-- stdout --\n{stdout}\n-- stderr --\n{stderr}", args.join(" "))
+    }
+}
