@@ -20,6 +20,6 @@ pub struct Args {
 /// # Errors
 /// See DESIGN.md 3.1 and 3.2.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = (args, context);
+    let (_project, _pipeline) = context.pipeline(&args.step.pipeline)?;
     Err(super::not_built_yet("extract"))
 }

@@ -20,6 +20,6 @@ pub struct Args {
 /// # Errors
 /// Those of the three steps.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = (args, context);
+    let (_project, _pipeline) = context.pipeline(&args.step.pipeline)?;
     Err(super::not_built_yet("sync"))
 }

@@ -17,6 +17,6 @@ pub struct Args {
 /// # Errors
 /// A data failure, when a check that may fail the run is missed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = (args, context);
+    let (_project, _pipeline) = context.pipeline(&args.step.pipeline)?;
     Err(super::not_built_yet("validate"))
 }
