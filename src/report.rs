@@ -23,7 +23,7 @@ pub const SCHEMA: u32 = 1;
 pub const LIMIT_BYTES: usize = 4096;
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It did what was asked, "nothing new" included.
@@ -92,7 +92,7 @@ pub struct TableFigures {
 }
 
 /// Why a command failed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorFields {
     /// The word of its kind, such as `temporary`.
     pub code: String,

@@ -243,3 +243,39 @@ fn it_says_its_version_and_that_is_a_result_too() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(text(&stdout), format!("sankofa {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn locks_are_written_once_found_current_then_stale_and_a_bad_pipeline_keeps_no_other_from_its_lock() {
+    let place = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| std::fs::write(place.path().join(file), text).unwrap();
+    std::fs::create_dir(place.path().join("pipelines")).unwrap();
+    let good = "source: hr_db\nschema: hr\ntables:\n  public.department: {mode: full_refresh}\n";
+    write("pipelines/hr.yaml", good);
+    let compile = |words: &[&str]| {
+        let all = [&["config", "compile", "--project", place.path().to_str().unwrap()], words].concat();
+        let out = sankofa(&all).output().unwrap();
+        (out.status.code(), json(&out.stdout))
+    };
+    assert_eq!(compile(&["--check"]).0, Some(78));
+    assert!(!place.path().join("locks").exists());
+    let (code, result) = compile(&[]);
+    assert_eq!((code, &result["written"][0]), (Some(0), &"hr".into()));
+    let lock = json(&std::fs::read(place.path().join("locks/hr.lock.json")).unwrap());
+    assert_eq!((&lock["schema"], &lock["name"]), (&1.into(), &"hr".into()));
+    assert_eq!(compile(&["--check"]).0, Some(0));
+
+    write("pipelines/hr.yaml", &good.replace("full_refresh", "append, replication_key: id"));
+    write("pipelines/bad.yaml", "source: [\n");
+    let (code, result) = compile(&[]);
+    assert_eq!((code, &result["written"][0]), (Some(78), &"hr".into()));
+    assert!(result["error"]["message"].as_str().unwrap().contains("pipelines/bad.yaml"), "{result}");
+    assert_eq!(compile(&["hr", "--check"]).0, Some(0));
+}
+
+#[test]
+fn the_schemas_of_the_project_files_are_printed_as_they_are() {
+    for (file, key) in [("project", "warehouse"), ("pipeline", "tables")] {
+        let out = sankofa(&["config", "schema", file]).output().unwrap();
+        assert!(json(&out.stdout)["properties"][key].is_object(), "{file}");
+    }
+}

@@ -5,6 +5,7 @@
 //! Not here: whether a name in them exists (`config`).
 
 use crate::config::model::{Pipeline, TableSpec};
+use crate::config::words;
 use crate::error::Failure;
 use crate::logging::Format;
 use crate::table::{TableName, quote_if_needed};
@@ -245,41 +246,20 @@ impl fmt::Display for Point {
     }
 }
 
-/// Reads `90s`, `45m`, `2h`, `1d` and sums such as `1h30m`.
+/// Reads a duration in the grammar of the project files.
 ///
 /// # Errors
-/// A sentence, when it is something else, zero, or longer than ten years.
+/// A sentence, when it is something else, or zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let refused = || "it is not a duration such as 90s, 45m, 1h30m or 2d".to_owned();
-    let mut seconds: u64 = 0;
-    let mut number: Option<u64> = None;
-    for c in text.chars() {
-        if let Some(digit) = c.to_digit(10) {
-            let shifted = number.unwrap_or(0).checked_mul(10).ok_or_else(refused)?;
-            number = Some(shifted.checked_add(u64::from(digit)).ok_or_else(refused)?);
-            continue;
-        }
-        let unit = match c {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return Err(refused()),
-        };
-        let part = number.take().ok_or_else(refused)?.checked_mul(unit).ok_or_else(refused)?;
-        seconds = seconds.checked_add(part).ok_or_else(refused)?;
-    }
-    match seconds {
-        0 => Err(refused()),
-        _ if number.is_some() => Err(refused()),
-        1..=315_360_000 => Ok(Duration::from_secs(seconds)),
-        _ => Err("it is longer than ten years".into()),
-    }
+    words::duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "it is not a duration such as 90s, 45m, 1h30m or 2d".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn a_run_id_has_bounds_and_a_new_one_is_within_them() {
@@ -305,11 +285,9 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_sums_of_whole_units() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+    fn a_deadline_is_a_duration_of_the_project_files_and_not_zero() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
-        for text in ["", "5", "h", "1h30", "1.5h", "-1h", "0s", "99999999999999999999s", "9999d", "1 h"] {
+        for text in ["", "5", "soon", "-1h", "0s"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -328,45 +306,25 @@ mod tests {
     }
 
     fn pipeline() -> Pipeline {
-        let table = |schema: &str, name: &str, target: &str| TableSpec {
-            name: TableName::new(schema, name),
-            target: target.into(),
-            mode: crate::config::model::Mode::FullRefresh,
-            key: None,
-            replication_key: None,
-            lookback: None,
-            null_keys: crate::config::model::NullKeys::Load,
-            timezone: None,
-            filter: None,
-            include: None,
-            exclude: vec![],
-            mask: Default::default(),
-            deletes: crate::config::model::Deletes {
-                mode: crate::config::model::DeleteMode::Soft,
-                every: Duration::ZERO,
-                at_most: 0.2,
-            },
-            drop: false,
-            checks: vec![],
-        };
-        Pipeline {
-            name: "hr".into(),
-            source: "hr_db".into(),
-            schema: "hr".into(),
-            on_schema_change: crate::config::model::SchemaPolicy::Fail,
-            publish: crate::config::model::Publish::Together,
-            connections: 2,
-            statement_timeout: Duration::ZERO,
-            max_row_bytes: 0,
-            encoding: None,
-            tables: vec![
-                table("public", "employee", "employees"),
-                table("public", "Course", "Course"),
-                table("old", "employee", "old_employee"),
-            ],
-            after: vec![],
-            config_hash: String::new(),
-        }
+        let place = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| std::fs::write(place.path().join(file), text).unwrap();
+        std::fs::create_dir(place.path().join("pipelines")).unwrap();
+        write("sankofa.yaml", "version: 1\nsecrets: [environment]\nwarehouse: {connection: warehouse}\n");
+        write(
+            "pipelines/hr.yaml",
+            r#"
+source: hr_db
+schema: hr
+defaults: {mode: full_refresh}
+tables:
+  public.employee: {target: employees}
+  'public."Course"': {}
+  old.employee: {target: old_employee}
+"#,
+        );
+        let files = config::Files { project_dir: place.path().into(), ..Default::default() };
+        let project = config::load_project(&files).unwrap();
+        config::load_pipeline(&files, &project, "hr").unwrap()
     }
 
     #[test]

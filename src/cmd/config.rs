@@ -1,9 +1,14 @@
 //! `sankofa config schema|show|compile`.
 
 use super::Context;
+use crate::config::{self, FileKind, Files};
+use crate::error::{Failure, classify, most_serious};
 use crate::report::Report;
+use anyhow::Context as _;
 use clap::builder::{Resettable, StyledStr};
-use std::path::PathBuf;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Print schema or resolved configuration; write the locks that DAGs read
 #[derive(clap::Args, Debug)]
@@ -26,7 +31,7 @@ enum Action {
 /// Print the JSON Schema of a project file, for editors
 #[derive(clap::Args, Debug)]
 pub struct Schema {
-    /// File it is for
+    /// File it is for: sankofa.yaml, or those in pipelines/
     #[arg(value_enum, default_value = "pipeline")]
     pub file: SchemaOf,
 }
@@ -45,7 +50,7 @@ pub enum SchemaOf {
 /// Print the configuration as resolved, with defaults filled in and no secret
 #[derive(clap::Args, Debug)]
 pub struct Show {
-    /// Pipeline, by the name of its file in pipelines/ [default: the project and all pipelines]
+    /// Pipeline, by the name of its file in pipelines/ [default: all]
     pub pipeline: Option<String>,
 }
 
@@ -55,11 +60,11 @@ pub struct Compile {
     /// Pipeline, by the name of its file in pipelines/; may be repeated [default: all]
     #[arg(value_name = "PIPELINE")]
     pub pipelines: Vec<String>,
-    /// Directory to write <PIPELINE>.lock.json into
-    #[arg(long, value_name = "DIR", default_value = "locks")]
-    pub out: PathBuf,
+    /// Directory to write <PIPELINE>.lock.json into [default: locks/ of the project]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Write nothing; end with 78 when a lock is not what would be written
-    #[arg(long)]
+    #[arg(long, visible_alias = "dry-run")]
     pub check: bool,
 }
 
@@ -81,7 +86,89 @@ impl Args {
 /// A configuration failure, when a project file is wrong.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     match args.action {
+        Action::Schema(args) => {
+            let kind = match args.file {
+                SchemaOf::Project => FileKind::Sankofa,
+                SchemaOf::Pipeline => FileKind::Pipeline,
+            };
+            Ok(context.report().verbatim(format!("{:#}\n", config::schema(kind))))
+        }
+        Action::Show(args) => show(args, context),
+        Action::Compile(args) => compile(args, context),
         Action::Reference => Ok(context.report().verbatim(super::reference::page())),
-        _ => Err(super::not_built_yet("config")),
     }
+}
+
+fn show(args: Show, context: &Context) -> anyhow::Result<Report> {
+    let files = context.files();
+    let project = config::load_project(&files)?;
+    let names = args.pipeline.map_or_else(|| config::pipeline_names(&files), |name| Ok(vec![name]))?;
+    let pipelines = names
+        .iter()
+        .map(|name| config::load_pipeline(&files, &project, name))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut report = context.report();
+    if let Value::Object(fields) = config::show_value(&project, &pipelines)? {
+        report.extra = fields;
+    }
+    Ok(report.for_person(config::show(&project, &pipelines)?))
+}
+
+/// What became of one lock.
+enum Lock {
+    Current,
+    Written,
+    Stale,
+}
+
+/// Writes the locks that can be written; one bad pipeline does not keep the others from theirs.
+fn compile(args: Compile, context: &Context) -> anyhow::Result<Report> {
+    let files = context.files();
+    let names = if args.pipelines.is_empty() { config::pipeline_names(&files)? } else { args.pipelines };
+    let out = args.out.unwrap_or_else(|| files.project_dir.join("locks"));
+    let (mut written, mut current, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for name in names {
+        match lock(&files, &name, &out, args.check) {
+            Ok(Lock::Current) => current.push(name),
+            Ok(Lock::Written) => written.push(name),
+            Ok(Lock::Stale) => failures.push(stale(&name)),
+            Err(error) => failures.push(classify(&error)),
+        }
+    }
+    let text = format!("{} written, {} current in {}\n", written.len(), current.len(), out.display());
+    let mut report = context.report().for_person(text);
+    report.extra.insert("written".into(), json!(written));
+    report.extra.insert("current".into(), json!(current));
+    let Some(worst) = most_serious(&failures).cloned() else { return Ok(report) };
+    report.warnings =
+        failures.iter().filter(|one| one.what != worst.what).map(|one| one.what.clone()).collect();
+    Ok(report.failed(&worst))
+}
+
+fn stale(name: &str) -> Failure {
+    Failure::config(format!("cannot accept the lock of {name}: it is not what its files say now"))
+        .hint(format!("Run `sankofa config compile {name}` and commit the lock."))
+}
+
+/// Brings the lock of one pipeline up to date, or only looks (`check`).
+fn lock(files: &Files, name: &str, out: &Path, check: bool) -> anyhow::Result<Lock> {
+    let text = format!("{:#}\n", config::compile(files, name)?);
+    let path = out.join(format!("{name}.lock.json"));
+    if std::fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(Lock::Current);
+    }
+    if check {
+        return Ok(Lock::Stale);
+    }
+    let cannot = || format!("cannot write {}", path.display());
+    std::fs::create_dir_all(out).with_context(cannot)?;
+    let mut file = tempfile::Builder::new().permissions(readable()).tempfile_in(out).with_context(cannot)?;
+    file.write_all(text.as_bytes()).with_context(cannot)?;
+    file.persist(&path).with_context(cannot)?;
+    Ok(Lock::Written)
+}
+
+/// Locks are read by the scheduler's user; the umask still applies.
+fn readable() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }

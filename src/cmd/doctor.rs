@@ -16,6 +16,7 @@ pub struct Args {
 /// # Errors
 /// The most serious finding.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = (args, context);
+    let _ = args;
+    let _project = context.project()?;
     Err(super::not_built_yet("doctor"))
 }

@@ -25,6 +25,8 @@ pub mod prune;
 pub mod completions;
 pub mod man;
 
+use crate::config::Files;
+use crate::config::model::{Pipeline, Project};
 use crate::progress::{Progress, Shown};
 use crate::report::Report;
 use crate::stop::StopSignal;
@@ -86,6 +88,34 @@ impl Context {
     /// A report that names command, pipeline, run and start, to be filled with figures.
     pub fn report(&self) -> Report {
         self.base.clone()
+    }
+
+    /// Where the project files are, for `config`.
+    pub fn files(&self) -> Files {
+        Files {
+            project_dir: self.project_dir.clone(),
+            environment: self.environment.clone(),
+            variables: self.variables.clone(),
+        }
+    }
+
+    /// The operator's half of the configuration.
+    ///
+    /// # Errors
+    /// As [`crate::config::load_project`].
+    pub fn project(&self) -> anyhow::Result<Project> {
+        crate::config::load_project(&self.files())
+    }
+
+    /// The operator's half, and pipeline `name`.
+    ///
+    /// # Errors
+    /// As [`crate::config::load_project`] and [`crate::config::load_pipeline`].
+    pub fn pipeline(&self, name: &str) -> anyhow::Result<(Project, Pipeline)> {
+        let files = self.files();
+        let project = crate::config::load_project(&files)?;
+        let pipeline = crate::config::load_pipeline(&files, &project, name)?;
+        Ok((project, pipeline))
     }
 
     /// Starts showing how far `what` is, such as `extracting hr`.

@@ -18,6 +18,6 @@ pub struct Args {
 /// # Errors
 /// When a server cannot be reached, a right is missing, or `--check` finds a change.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = (args, context);
+    let (_project, _pipeline) = context.pipeline(&args.pipeline)?;
     Err(super::not_built_yet("plan"))
 }

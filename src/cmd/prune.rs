@@ -16,6 +16,6 @@ pub struct Args {
 /// # Errors
 /// When the store or the warehouse cannot be reached.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = (args, context);
+    let (_dry_run, _project) = (args.dry_run, context.project()?);
     Err(super::not_built_yet("prune"))
 }

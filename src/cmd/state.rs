@@ -1,7 +1,7 @@
 //! `sankofa state show|reset`.
 
 use super::Context;
-use super::arguments::Point;
+use super::arguments::{Point, find_table};
 use crate::report::Report;
 
 /// Show watermarks and last runs of a pipeline; put one table back to a known point
@@ -64,9 +64,12 @@ impl Args {
 /// # Errors
 /// When the warehouse cannot be reached, or the table is not one of the pipeline's.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = context;
+    let (_project, pipeline) = context.pipeline(args.pipeline())?;
     match args.action {
         Action::Show(_) => Err(super::not_built_yet("show the state")),
-        Action::Reset(_) => Err(super::not_built_yet("reset the state")),
+        Action::Reset(reset) => {
+            find_table(&pipeline, &reset.table)?;
+            Err(super::not_built_yet("reset the state"))
+        }
     }
 }

@@ -42,7 +42,7 @@ impl Args {
 /// # Errors
 /// When the warehouse cannot be reached, a right is missing, or its schema is newer than this program.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _ = context;
+    let _project = context.project()?;
     match args.action {
         Action::Init(_) => Err(super::not_built_yet("make schema sankofa")),
         Action::Upgrade(_) => Err(super::not_built_yet("upgrade schema sankofa")),

@@ -9,7 +9,7 @@ use crate::config::model::{DeleteMode, Mode, NullKeys, SchemaPolicy, Span, Table
 use crate::error::Failure;
 use crate::etl::contract::{self, Contract, Decision, Weight};
 use crate::etl::layout::Layout;
-use crate::etl::window::{self, Bound, Facts, KeyKind, Watermark};
+use crate::etl::window::{self, Bound, Facts, KeyKind, ReplicationKey, Watermark};
 use crate::ledger::state::TableState;
 use crate::pg::copy::hex;
 use crate::table::{SourceTable, TableName, literal, quote};
@@ -39,19 +39,6 @@ pub enum Action {
     Replace,
     /// They are merged into it by key.
     Merge,
-}
-
-/// The replication key of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplicationKey {
-    /// Column, or `xmin`.
-    pub name: String,
-    /// What it is.
-    pub kind: KeyKind,
-    /// It may be NULL.
-    pub nullable: bool,
-    /// An index begins with it.
-    pub indexed: bool,
 }
 
 /// What a run will do to one table.
@@ -221,6 +208,7 @@ fn replication_key(inputs: &Inputs<'_>) -> Result<Option<ReplicationKey>, Failur
             kind: KeyKind::Xmin,
             nullable: false,
             indexed: true,
+            unique: false,
         }));
     }
     let Some(column) = inputs.source.column(name) else { return Ok(None) };
@@ -241,7 +229,8 @@ fn replication_key(inputs: &Inputs<'_>) -> Result<Option<ReplicationKey>, Failur
         .hint("A replication key is a timestamp, a date, an integer or `xmin`."));
     };
     let indexed = inputs.source.indexed.contains(name);
-    Ok(Some(ReplicationKey { name: name.clone(), kind, nullable: !column.not_null, indexed }))
+    let unique = inputs.source.unique_keys.iter().any(|columns| columns.as_slice() == [name.clone()]);
+    Ok(Some(ReplicationKey { name: name.clone(), kind, nullable: !column.not_null, indexed, unique }))
 }
 
 /// The last contract: the ledger's, as long as the target is there.
@@ -324,8 +313,7 @@ fn reading(
         Some(_) => {}
     }
     let lookback = lookback(inputs.spec, key)?;
-    let unique = inputs.source.unique_keys.iter().any(|columns| *columns == [key.name.clone()]);
-    Ok(match window::bound(last, &key.name, &key.kind, inputs.facts, lookback, unique) {
+    Ok(match window::bound(last, key, inputs.facts, lookback) {
         Bound::All(why) => Reading::All(why),
         Bound::From { value, after } => Reading::From { value, after },
     })

@@ -26,6 +26,21 @@ pub enum KeyKind {
     Xmin,
 }
 
+/// The replication key of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationKey {
+    /// Column, or `xmin`.
+    pub name: String,
+    /// What it is.
+    pub kind: KeyKind,
+    /// It may be NULL.
+    pub nullable: bool,
+    /// An index begins with it.
+    pub indexed: bool,
+    /// No two rows share a value.
+    pub unique: bool,
+}
+
 /// What was known of the source between the clock and the snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -92,29 +107,21 @@ pub enum Bound {
 /// How many transactions a 32-bit `xmin` can be told apart over.
 const XMIN_REACH: u64 = 1 << 31;
 
-/// Where to start reading, given the watermark of the last published run.
-///
-/// `lookback` is in the key's unit; `unique` says that no two rows share a key value.
-pub fn bound(
-    last: Option<&Watermark>,
-    key: &str,
-    kind: &KeyKind,
-    facts: &Facts,
-    lookback: u64,
-    unique: bool,
-) -> Bound {
+/// Where to start reading, given the watermark of the last published run; `lookback` is in the
+/// key's unit.
+pub fn bound(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, lookback: u64) -> Bound {
     let Some(last) = last else { return Bound::All("first load".into()) };
-    if last.key != key || last.kind != *kind {
+    if !last.is_of(key) {
         return Bound::All(format!("the replication key was {}", last.key));
     }
-    if let Some(why) = broken_line(last, kind, facts) {
+    if let Some(why) = broken_line(last, &key.kind, facts) {
         return Bound::All(why);
     }
     match last.value {
         None => Bound::All("no row with a replication key has been read yet".into()),
         Some(value) => Bound::From {
             value: value.saturating_sub(i64::try_from(lookback).unwrap_or(i64::MAX)),
-            after: unique && lookback == 0 && *kind == KeyKind::Integer,
+            after: key.unique && lookback == 0 && key.kind == KeyKind::Integer,
         },
     }
 }
@@ -142,22 +149,21 @@ fn broken_line(last: &Watermark, kind: &KeyKind, facts: &Facts) -> Option<String
 ///
 /// `high` is the greatest key among them; `cap` is what [`Facts::oldest_or_clock`] is in the key's
 /// unit (not used for integers and `xmin`); `full` says that every row was read.
-pub fn advance(last: Option<&Watermark>, key: &str, kind: &KeyKind, facts: &Facts, seen: Seen) -> Watermark {
-    let last =
-        last.filter(|last| last.key == key && last.kind == *kind && broken_line(last, kind, facts).is_none());
+pub fn advance(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, seen: Seen) -> Watermark {
+    let last = last.filter(|last| last.is_of(key) && broken_line(last, &key.kind, facts).is_none());
     let mut past = last.map(|last| last.past.clone()).unwrap_or_default();
     let high = if seen.full { seen.high } else { seen.high.max(last.and_then(|last| last.high)) };
     if seen.full {
         past.iter_mut().for_each(|run| run.read_to = run.read_to.min(high));
     }
-    let read_to = match kind {
+    let read_to = match key.kind {
         KeyKind::Xmin => Some(signed(facts.xmin)),
         KeyKind::Integer => high,
         _ => high.min(Some(seen.cap)).or(high),
     };
     past.push(Past { xmax: facts.xmax, read_to });
-    let by_history = matches!(kind, KeyKind::Integer) || facts.prepared || facts.standby;
-    let value = match kind {
+    let by_history = matches!(key.kind, KeyKind::Integer) || facts.prepared || facts.standby;
+    let value = match key.kind {
         KeyKind::Xmin => read_to,
         _ if by_history => settled(&mut past, facts),
         _ => read_to,
@@ -166,8 +172,8 @@ pub fn advance(last: Option<&Watermark>, key: &str, kind: &KeyKind, facts: &Fact
         past.drain(..past.len() - 1);
     }
     Watermark {
-        key: key.to_owned(),
-        kind: kind.clone(),
+        key: key.name.clone(),
+        kind: key.kind.clone(),
         value,
         high,
         clock: facts.clock,
@@ -175,6 +181,12 @@ pub fn advance(last: Option<&Watermark>, key: &str, kind: &KeyKind, facts: &Fact
         timeline: facts.timeline,
         xmax: facts.xmax,
         past,
+    }
+}
+
+impl Watermark {
+    fn is_of(&self, key: &ReplicationKey) -> bool {
+        self.key == key.name && self.kind == key.kind
     }
 }
 
@@ -216,7 +228,13 @@ impl Facts {
 mod tests {
     use super::*;
 
-    const TS: KeyKind = KeyKind::Timestamptz;
+    fn key(name: &str, kind: KeyKind) -> ReplicationKey {
+        ReplicationKey { name: name.into(), kind, nullable: false, indexed: true, unique: false }
+    }
+
+    fn stamp() -> ReplicationKey {
+        key("u", KeyKind::Timestamptz)
+    }
 
     fn facts(clock: i64, xmin: u64, xmax: u64) -> Facts {
         Facts { clock, xmin, xmax, system: 1, timeline: 1, ..Facts::default() }
@@ -230,10 +248,10 @@ mod tests {
     fn a_watermark_stays_behind_the_oldest_open_transaction() {
         let mut now = facts(100, 5, 5);
         now.oldest_start = Some(40);
-        let mark = advance(None, "u", &TS, &now, seen(90, &now));
+        let mark = advance(None, &stamp(), &now, seen(90, &now));
         assert_eq!(mark.value, Some(40));
         assert_eq!(
-            bound(Some(&mark), "u", &TS, &facts(200, 9, 9), 0, false),
+            bound(Some(&mark), &stamp(), &facts(200, 9, 9), 0),
             Bound::From { value: 40, after: false }
         );
     }
@@ -241,84 +259,84 @@ mod tests {
     #[test]
     fn a_value_from_the_future_does_not_move_the_watermark_past_the_clock() {
         let now = facts(100, 5, 5);
-        assert_eq!(advance(None, "u", &TS, &now, seen(i64::MAX, &now)).value, Some(100));
+        assert_eq!(advance(None, &stamp(), &now, seen(i64::MAX, &now)).value, Some(100));
     }
 
     #[test]
     fn an_integer_key_waits_until_every_transaction_of_its_run_has_ended() {
-        let kind = KeyKind::Integer;
+        let key = key("id", KeyKind::Integer);
         let first = facts(1, 10, 10);
-        let mark = advance(None, "id", &kind, &first, seen(50, &first));
+        let mark = advance(None, &key, &first, seen(50, &first));
         assert_eq!(mark.value, Some(50));
         let second = facts(2, 11, 15); // transaction 11 is open
-        let mark = advance(Some(&mark), "id", &kind, &second, seen(90, &second));
+        let mark = advance(Some(&mark), &key, &second, seen(90, &second));
         assert_eq!(mark.value, Some(50));
         let third = facts(3, 20, 20); // it has ended
-        let mark = advance(Some(&mark), "id", &kind, &third, seen(95, &third));
+        let mark = advance(Some(&mark), &key, &third, seen(95, &third));
         assert_eq!((mark.value, mark.past.len()), (Some(95), 1));
     }
 
     #[test]
     fn full_reads_beside_ever_open_transactions_settle_in_the_end() {
-        let kind = KeyKind::Integer;
+        let key = key("id", KeyKind::Integer);
         let full = |high| Seen { high: Some(high), cap: 0, full: true };
-        let mark = advance(None, "id", &kind, &facts(1, 9, 10), full(50));
+        let mark = advance(None, &key, &facts(1, 9, 10), full(50));
         assert_eq!(mark.value, None);
-        assert_eq!(advance(Some(&mark), "id", &kind, &facts(2, 19, 20), full(60)).value, Some(50));
+        assert_eq!(advance(Some(&mark), &key, &facts(2, 19, 20), full(60)).value, Some(50));
     }
 
     #[test]
     fn a_prepared_transaction_holds_a_timestamp_watermark_at_the_last_settled_run() {
         let first = facts(100, 10, 10);
-        let mark = advance(None, "u", &TS, &first, seen(90, &first));
+        let mark = advance(None, &stamp(), &first, seen(90, &first));
         let mut second = facts(200, 12, 14);
         second.prepared = true;
-        let mark = advance(Some(&mark), "u", &TS, &second, seen(190, &second));
+        let mark = advance(Some(&mark), &stamp(), &second, seen(190, &second));
         assert_eq!(mark.value, Some(90));
         let third = facts(300, 30, 30);
-        assert_eq!(advance(Some(&mark), "u", &TS, &third, seen(290, &third)).value, Some(290));
+        assert_eq!(advance(Some(&mark), &stamp(), &third, seen(290, &third)).value, Some(290));
     }
 
     #[test]
     fn a_clock_that_went_back_and_another_server_mean_a_full_read() {
         let now = facts(100, 5, 5);
-        let mark = advance(None, "u", &TS, &now, seen(90, &now));
-        assert!(matches!(bound(Some(&mark), "u", &TS, &facts(50, 6, 6), 0, false), Bound::All(_)));
+        let mark = advance(None, &stamp(), &now, seen(90, &now));
+        assert!(matches!(bound(Some(&mark), &stamp(), &facts(50, 6, 6), 0), Bound::All(_)));
         let other = Facts { system: 2, ..facts(200, 6, 6) };
-        assert!(matches!(bound(Some(&mark), "u", &TS, &other, 0, false), Bound::All(_)));
-        assert!(matches!(bound(Some(&mark), "v", &TS, &facts(200, 6, 6), 0, false), Bound::All(_)));
+        assert!(matches!(bound(Some(&mark), &stamp(), &other, 0), Bound::All(_)));
+        assert!(matches!(
+            bound(Some(&mark), &key("v", KeyKind::Timestamptz), &facts(200, 6, 6), 0),
+            Bound::All(_)
+        ));
     }
 
     #[test]
     fn xmin_reads_everything_after_two_to_the_31_transactions_or_a_counter_that_went_back() {
-        let kind = KeyKind::Xmin;
-        let mark = advance(None, "xmin", &kind, &facts(1, 900, 1000), Seen::default());
+        let key = key("xmin", KeyKind::Xmin);
+        let mark = advance(None, &key, &facts(1, 900, 1000), Seen::default());
         assert_eq!(mark.value, Some(900));
         let near = facts(2, 2000, 2000);
-        assert_eq!(
-            bound(Some(&mark), "xmin", &kind, &near, 0, false),
-            Bound::From { value: 900, after: false }
-        );
+        assert_eq!(bound(Some(&mark), &key, &near, 0), Bound::From { value: 900, after: false });
         let far = facts(2, 1000 + XMIN_REACH, 1000 + XMIN_REACH);
-        assert!(matches!(bound(Some(&mark), "xmin", &kind, &far, 0, false), Bound::All(_)));
-        assert!(matches!(bound(Some(&mark), "xmin", &kind, &facts(2, 500, 500), 0, false), Bound::All(_)));
+        assert!(matches!(bound(Some(&mark), &key, &far, 0), Bound::All(_)));
+        assert!(matches!(bound(Some(&mark), &key, &facts(2, 500, 500), 0), Bound::All(_)));
     }
 
     #[test]
     fn a_run_that_reads_nothing_leaves_the_watermark_where_it_was() {
         let now = facts(100, 5, 5);
-        let mark = advance(None, "u", &TS, &now, seen(90, &now));
+        let mark = advance(None, &stamp(), &now, seen(90, &now));
         let later = facts(500, 9, 9);
         let nothing = Seen { high: None, cap: 500, full: false };
-        assert_eq!(advance(Some(&mark), "u", &TS, &later, nothing).value, Some(90));
+        assert_eq!(advance(Some(&mark), &stamp(), &later, nothing).value, Some(90));
     }
 
     #[test]
     fn lookback_reads_from_before_the_watermark() {
         let now = facts(100, 5, 5);
-        let mark = advance(None, "u", &TS, &now, seen(90, &now));
+        let mark = advance(None, &stamp(), &now, seen(90, &now));
         assert_eq!(
-            bound(Some(&mark), "u", &TS, &facts(200, 6, 6), 30, false),
+            bound(Some(&mark), &stamp(), &facts(200, 6, 6), 30),
             Bound::From { value: 60, after: false }
         );
     }

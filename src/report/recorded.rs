@@ -3,28 +3,34 @@
 //! In:    a report, or the object that was kept of one. Out: the other.
 //! Holds: an object of an older version is read as far as it goes.
 
-use super::{Report, Status, TableFigures};
-use serde::{Deserialize, Serialize, Serializer};
+use super::{ErrorFields, Report, Status, TableFigures};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// The figures of an object; what is missing is zero or empty.
+/// The fields of an object; what is missing is zero or empty.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Recorded {
+    #[serde(rename = "schema")]
+    _schema: u32,
+    status: Status,
+    command: String,
+    pipeline: Option<String>,
+    run_id: Option<String>,
     rows: u64,
     bytes: u64,
+    started_at: Timestamp,
+    duration_ms: u64,
     full_refresh: bool,
     checks_failed: u64,
     checks_warned: u64,
     tables: Vec<TableFigures>,
     warnings: Vec<String>,
+    error: Option<ErrorFields>,
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    extra: Map<String, Value>,
 }
-
-/// What a new process says of itself.
-const OWN: [&str; 8] =
-    ["schema", "status", "command", "pipeline", "run_id", "started_at", "duration_ms", "error"];
 
 /// The whole object, nothing left out.
 impl Serialize for Report {
@@ -33,23 +39,47 @@ impl Serialize for Report {
     }
 }
 
-impl Report {
-    /// This report of a run that was done before, with the figures that were recorded then.
-    #[must_use]
-    pub fn already_done(self, recorded: Value) -> Self {
-        let mut old: Recorded = serde_json::from_value(recorded).unwrap_or_default();
-        old.rest.retain(|name, _| !OWN.contains(&name.as_str()));
-        Report {
-            status: Status::AlreadyDone,
+impl<'de> Deserialize<'de> for Report {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let old = Recorded::deserialize(from)?;
+        Ok(Report {
+            status: old.status,
+            command: old.command,
+            pipeline: old.pipeline,
+            run_id: old.run_id,
             rows: old.rows,
             bytes: old.bytes,
+            started_at: old.started_at,
+            duration_ms: old.duration_ms,
             full_refresh: old.full_refresh,
             checks_failed: old.checks_failed,
             checks_warned: old.checks_warned,
             tables: old.tables,
             warnings: old.warnings,
-            extra: old.rest,
-            ..self
+            error: old.error,
+            extra: old.extra,
+            text: None,
+        })
+    }
+}
+
+impl Report {
+    /// This report of a run that was done before, with the figures that were recorded then; those of
+    /// an object that makes no sense are empty.
+    #[must_use]
+    pub fn already_done(self, recorded: Value) -> Self {
+        let old: Report = serde_json::from_value(recorded).unwrap_or_default();
+        let Report { command, pipeline, run_id, started_at, duration_ms, .. } = self;
+        Report {
+            status: Status::AlreadyDone,
+            command,
+            pipeline,
+            run_id,
+            started_at,
+            duration_ms,
+            error: None,
+            text: None,
+            ..old
         }
     }
 }

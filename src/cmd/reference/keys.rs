@@ -17,7 +17,7 @@ struct Row {
 
 /// The table of all keys of `schema`.
 pub fn table(schema: &Value) -> String {
-    let mut walk = Walk { schema, open: Vec::new(), rows: Vec::new() };
+    let mut walk = Walk { schema, open: Vec::new(), in_choice: false, rows: Vec::new() };
     walk.keys(schema, "");
     let mut table = String::from("| key | value | meaning |\n|---|---|---|\n");
     for Row { path, kind, meaning } in &walk.rows {
@@ -34,6 +34,7 @@ fn cell(text: &str) -> String {
 struct Walk<'a> {
     schema: &'a Value,
     open: Vec<&'a str>,
+    in_choice: bool,
     rows: Vec<Row>,
 }
 
@@ -51,7 +52,18 @@ impl<'a> Walk<'a> {
         let required: Vec<&str> = list(&node["required"]).filter_map(Value::as_str).collect();
         for (name, below) in object(&node["properties"]) {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            self.add(below, path, required.contains(&name.as_str()));
+            let is_tag = self.in_choice && object(&node["properties"]).count() == 1; // it says which variant is meant
+            let row = Row {
+                kind: self.kind(below, required.contains(&name.as_str()) && !is_tag),
+                meaning: self.meaning(below, if is_tag { node } else { below }),
+                path: path.clone(),
+            };
+            if !self.rows.iter().any(|known| known.path == path) {
+                self.rows.push(row); // else another variant has it, too
+                let outer = std::mem::take(&mut self.in_choice);
+                self.keys(below, &path);
+                self.in_choice = outer;
+            }
         }
         self.keys_of_parts(node, path);
         if reference.is_some() {
@@ -61,6 +73,7 @@ impl<'a> Walk<'a> {
 
     /// The keys below the values of a map, the items of a list and the variants of a choice.
     fn keys_of_parts(&mut self, node: &'a Value, path: &str) {
+        let outer = std::mem::take(&mut self.in_choice);
         for (_, below) in object(&node["patternProperties"]) {
             self.keys(below, &format!("{path}.<name>"));
         }
@@ -70,68 +83,68 @@ impl<'a> Walk<'a> {
         if node["items"].is_object() {
             self.keys(&node["items"], &format!("{path}[]"));
         }
-        for variant in ["anyOf", "oneOf", "allOf"].into_iter().flat_map(|name| list(&node[name])) {
-            self.keys(variant, path);
+        for choice in ["anyOf", "oneOf", "allOf"] {
+            let variants: Vec<&Value> = list(&node[choice]).filter(|one| one["type"] != "null").collect();
+            self.in_choice = variants.len() > 1;
+            variants.into_iter().for_each(|variant| self.keys(variant, path));
         }
+        self.in_choice = outer;
     }
 
-    fn add(&mut self, node: &'a Value, path: String, required: bool) {
-        if self.rows.iter().any(|row| row.path == path) {
-            return; // two variants of a choice share it
-        }
-        let target = self.resolved(node);
-        let meaning = [node, target].into_iter().find_map(|node| node["description"].as_str());
-        let mut kind = self.kind(node);
+    fn meaning(&self, node: &'a Value, variant: &'a Value) -> String {
+        let places = [node, self.resolved(node), variant];
+        places.into_iter().find_map(|place| place["description"].as_str()).unwrap_or_default().to_owned()
+    }
+
+    /// What a key may hold, in words.
+    fn kind(&self, node: &'a Value, required: bool) -> String {
+        let mut text = joined(&self.kinds(node));
         if required {
-            kind.push_str(", required");
+            text.push_str(", required");
         }
-        match &node["default"] {
-            Value::Null => (),
-            Value::Object(_) | Value::Array(_) => (),
-            Value::String(word) => _ = write!(kind, ", default `{word}`"),
-            value => _ = write!(kind, ", default `{value}`"),
+        if let Value::String(_) | Value::Number(_) | Value::Bool(_) = node["default"] {
+            let _ = write!(text, ", default `{}`", plain(&node["default"]));
         }
-        self.rows.push(Row { path: path.clone(), kind, meaning: meaning.unwrap_or_default().to_owned() });
-        self.keys(node, &path);
+        text
     }
 
-    /// What values `node` allows, in words.
-    fn kind(&self, node: &'a Value) -> String {
+    /// What values `node` allows, each kind once.
+    fn kinds(&self, node: &'a Value) -> Vec<String> {
         let node = self.resolved(node);
-        if let Some(word) = node["const"].as_str() {
-            return format!("`{word}`");
+        let words = list(&node["enum"]).chain(node.get("const")).filter(|word| !word.is_null());
+        let mut kinds: Vec<String> = words.map(|word| format!("`{}`", plain(word))).collect();
+        for variant in ["anyOf", "oneOf"].into_iter().flat_map(|name| list(&node[name])) {
+            kinds.extend(self.kinds(variant));
         }
-        let words: Vec<String> = list(&node["enum"])
-            .filter(|word| !word.is_null())
-            .map(|word| format!("`{}`", plain(word)))
-            .collect();
-        if !words.is_empty() {
-            return words.join(", ");
+        if kinds.is_empty() {
+            let names = types(node).into_iter().map(|name| match name {
+                "array" => format!("list of {}", joined(&self.kinds(&node["items"]))),
+                "object" if node["properties"].is_object() => "keys below".into(),
+                "object" => "map".into(),
+                name => name.into(),
+            });
+            kinds.extend(names);
         }
-        let variants = ["anyOf", "oneOf"].into_iter().flat_map(|name| list(&node[name]));
-        let mut kinds: Vec<String> = Vec::new();
-        for kind in variants.filter(|variant| variant["type"] != "null").map(|variant| self.kind(variant)) {
-            if !kinds.contains(&kind) {
-                kinds.push(kind);
+        let mut seen: Vec<String> = Vec::new();
+        kinds.retain(|kind| {
+            !seen.contains(kind) && {
+                seen.push(kind.clone());
+                true
             }
-        }
-        if !kinds.is_empty() {
-            let words_only = kinds.iter().all(|kind| kind.starts_with('`'));
-            return kinds.join(if words_only { ", " } else { " or " });
-        }
-        match types(node)[..] {
-            ["array"] => format!("list of {}", self.kind(&node["items"])),
-            ["object"] if node["properties"].is_object() => "keys below".into(),
-            ["object"] => "map".into(),
-            [] => "any value".into(),
-            ref names => names.join(" or "),
-        }
+        });
+        kinds
     }
 
     fn resolved(&self, node: &'a Value) -> &'a Value {
         let target = node["$ref"].as_str().and_then(|name| self.schema.pointer(name.strip_prefix('#')?));
         target.unwrap_or(node)
     }
+}
+
+/// Words with commas between, other kinds with `or`.
+fn joined(kinds: &[String]) -> String {
+    let is_words = kinds.iter().all(|kind| kind.starts_with('`'));
+    kinds.join(if is_words { ", " } else { " or " })
 }
 
 /// The types of `node` but null.
@@ -167,11 +180,16 @@ mod tests {
                 "mode": {"$ref": "#/$defs/Mode", "default": "append"},
                 "tables": {"type": "object", "additionalProperties": {"$ref": "#/$defs/Table"}},
                 "after": {"type": ["array", "null"], "items": {"type": "string"}},
-                "tree": {"$ref": "#/$defs/Tree"}
+                "tree": {"$ref": "#/$defs/Tree"},
+                "store": {"oneOf": [
+                    {"description": "A bucket.", "required": ["s3"], "properties": {"s3": {"$ref": "#/$defs/S3"}}, "type": "object"},
+                    {"type": "string", "const": "memory"}
+                ]}
             },
             "$defs": {
                 "Mode": {"oneOf": [{"type": "string", "const": "append"}, {"type": "string", "const": "full_refresh"}]},
                 "Table": {"type": "object", "properties": {"drop": {"type": "boolean", "description": "a|b"}}},
+                "S3": {"type": "object", "required": ["bucket"], "properties": {"bucket": {"type": "string"}}},
                 "Tree": {"type": "object", "properties": {"below": {"$ref": "#/$defs/Tree"}}}
             }
         });
@@ -187,6 +205,9 @@ mod tests {
                 "| `after` | list of string | |",
                 "| `tree` | keys below | |",
                 "| `tree.below` | keys below | |",
+                "| `store` | keys below or `memory` | |",
+                "| `store.s3` | keys below | A bucket. |",
+                "| `store.s3.bucket` | string, required | |",
             ]
             .map(|row| row.replace("| |", "|  |"))
         );

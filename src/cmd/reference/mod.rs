@@ -1,10 +1,11 @@
-//! `docs/reference.md`: every command, as the code has it.
+//! `docs/reference.md`: every command and every key, as the code has them.
 //!
-//! In:    the command line's description. Out: Markdown.
+//! In:    the command line's description, the schemas of the project files. Out: Markdown.
 //! Holds: `tests/cli.rs` compares the file in the repository with [`page`].
 
 mod keys;
 
+use crate::config::{self, FileKind};
 use std::fmt::Write;
 
 /// The whole page.
@@ -17,6 +18,14 @@ pub fn page() -> String {
     let _ = write!(page, "\n```text\n{}\n```\n", super::help::exit_status());
     for command in root.get_subcommands() {
         describe(command, &mut page);
+    }
+    let files = [
+        ("sankofa.yaml", "project", FileKind::Sankofa),
+        ("pipelines/*.yaml", "pipeline", FileKind::Pipeline),
+    ];
+    for (file, word, kind) in files {
+        let keys = keys::table(&config::schema(kind));
+        let _ = write!(page, "\n## {file}\n\nAs JSON Schema: `sankofa config schema {word}`.\n\n{keys}");
     }
     page
 }

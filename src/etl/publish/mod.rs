@@ -262,7 +262,7 @@ impl TableJob<'_> {
         }
         let seen =
             Seen { high: self.extracted.rows.high, cap: self.cap, full: self.plan.action != Action::Merge };
-        Some(window::advance(self.plan.last.as_ref(), &key.name, &key.kind, facts, seen))
+        Some(window::advance(self.plan.last.as_ref(), key, facts, seen))
     }
 }
 
