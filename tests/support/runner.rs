@@ -23,14 +23,15 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// A project directory and the environment to run `sankofa` in.
 #[derive(Debug)]
 pub struct Sankofa {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     environment: Vec<(String, String)>,
 }
 
 impl Sankofa {
     /// An empty project.
     pub fn new() -> Self {
-        Sankofa { folder: TempDir::new().expect("making a project folder"), environment: Vec::new() }
+        let folder = TempDir::new().expect("making a project folder");
+        Sankofa { folder: Arc::new(folder), environment: Vec::new() }
     }
 
     /// Writes a project file, such as `sankofa.yaml` or `pipelines/hr.yaml`.
@@ -102,7 +103,7 @@ impl Sankofa {
         let stdout = collect(child.stdout.take().expect("its standard output"));
         let stderr = collect(child.stderr.take().expect("its standard error"));
         let peak = tokio::spawn(watch_memory(child.id().expect("a run that has just begun")));
-        Running { args, child, stdout, stderr, peak }
+        Running { args, child, stdout, stderr, peak, _folder: Arc::clone(&self.folder) }
     }
 }
 
@@ -163,6 +164,7 @@ pub struct Running {
     stdout: Output,
     stderr: Output,
     peak: JoinHandle<u64>,
+    _folder: Arc<TempDir>,
 }
 
 impl Running {
