@@ -73,6 +73,13 @@ fn indent(line: &str) -> &str {
     &line[..line.len() - line.trim_start().len()]
 }
 
+/// Whether a file or folder holds tests only: `tests`, `tests.rs`, `x_test.rs`.
+fn is_tests(path: &Path) -> bool {
+    path.file_stem()
+        .and_then(|stem| stem.to_str())
+        .is_some_and(|stem| stem == "tests" || stem.ends_with("_test"))
+}
+
 /// Every file of `src` but the files of tests.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -80,9 +87,11 @@ fn sources() -> Vec<Source> {
     let mut folders = vec![root.join("src")];
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
+            if is_tests(&path) {
+                continue;
+            } else if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|end| end == "rs") {
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap();
                 found.push(Source::new(name, &fs::read_to_string(&path).unwrap()));
             }

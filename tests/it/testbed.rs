@@ -91,11 +91,9 @@ async fn a_standby_of_every_major_replays_what_the_primary_writes_and_is_read_on
         let standby = primary.standby_with(&[("max_standby_streaming_delay", "0")]);
         database.sql("CREATE TABLE t AS SELECT 1 AS id").await;
         standby.catch_up(&primary).await;
-        let uri = database.connection_uri_through(standby.port());
-        let (client, connection) = tokio_postgres::connect(&uri, tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        assert_eq!(client.query("SELECT id FROM t", &[]).await.unwrap().len(), 1);
-        let refused = client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap_err();
+        let there = database.on(&standby);
+        assert_eq!(there.value("SELECT count(*) FROM t").await, "1");
+        let refused = there.connect().await.batch_execute("INSERT INTO t VALUES (2)").await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "25006");
     }
 }

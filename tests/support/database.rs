@@ -36,7 +36,8 @@ impl Server {
     pub async fn database_with(&self, hint: &str, options: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}_{count}", hint.chars().take(40).collect::<String>());
+        let hint: String = hint.char_indices().take_while(|(at, _)| *at < 40).map(|(_, char)| char).collect();
+        let name = format!("{hint}_{count}"); // at most 63 bytes
         // Copying files is twice as fast as logging every page, which is the way of 15 and newer.
         let strategy = if self.number() >= 15 { "STRATEGY file_copy" } else { "" };
         self.sql(&format!("CREATE DATABASE {} {options} {strategy}", quote(&name))).await;
@@ -81,6 +82,11 @@ impl Database {
     /// Leaves it on the server.
     pub(super) fn forget(mut self) {
         self.name.clear();
+    }
+
+    /// The same database on a standby of its server.
+    pub fn on(&self, standby: &Server) -> Database {
+        Database::named(standby, &self.name)
     }
 
     /// Its name, unquoted.

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use bytes::BytesMut;
+
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
 const GSSENC: u32 = 80_877_104;
@@ -29,7 +31,7 @@ pub struct Frame {
     /// What tells it from others: SQL of `Q` and `P`, the tag of `C`, the SQLSTATE of `E`.
     pub text: String,
     /// All of it.
-    pub bytes: Vec<u8>,
+    pub bytes: BytesMut,
 }
 
 /// What the two directions of one connection know of each other.
@@ -45,14 +47,14 @@ pub struct Splitter {
     direction: Direction,
     talk: Arc<Talk>,
     is_started: bool,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
 }
 
 impl Splitter {
     /// A splitter for one direction; both directions share `talk`.
     pub fn new(direction: Direction, talk: Arc<Talk>) -> Self {
         let is_started = direction == Direction::FromServer;
-        Splitter { direction, talk, is_started, buffer: Vec::new() }
+        Splitter { direction, talk, is_started, buffer: BytesMut::new() }
     }
 
     /// Whose bytes these are.
@@ -112,8 +114,7 @@ impl Splitter {
         if self.buffer.len() < length {
             return None;
         }
-        let rest = self.buffer.split_off(length);
-        Some(Frame { kind, text: String::new(), bytes: std::mem::replace(&mut self.buffer, rest) })
+        Some(Frame { kind, text: String::new(), bytes: self.buffer.split_to(length) })
     }
 }
 

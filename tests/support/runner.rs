@@ -7,7 +7,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -22,14 +23,15 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// A project directory and the environment to run `sankofa` in.
 #[derive(Debug)]
 pub struct Sankofa {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     environment: Vec<(String, String)>,
 }
 
 impl Sankofa {
     /// An empty project.
     pub fn new() -> Self {
-        Sankofa { folder: TempDir::new().expect("making a project folder"), environment: Vec::new() }
+        let folder = TempDir::new().expect("making a project folder");
+        Sankofa { folder: Arc::new(folder), environment: Vec::new() }
     }
 
     /// Writes a project file, such as `sankofa.yaml` or `pipelines/hr.yaml`.
@@ -88,15 +90,20 @@ impl Sankofa {
 
     /// Starts it.
     pub fn spawn<S: AsRef<str>>(&self, args: &[S]) -> Running {
+        self.start(env!("CARGO_BIN_EXE_sankofa"), args)
+    }
+
+    fn start<S: AsRef<str>>(&self, program: &str, args: &[S]) -> Running {
         let args: Vec<String> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sankofa"));
+        let mut command = Command::new(program);
         command.args(&args).current_dir(self.folder()).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().expect("starting sankofa");
+        let mut child = command.spawn().expect("starting the program");
         let stdout = collect(child.stdout.take().expect("its standard output"));
         let stderr = collect(child.stderr.take().expect("its standard error"));
-        Running { args, child, stdout, stderr }
+        let peak = tokio::spawn(watch_memory(child.id().expect("a run that has just begun")));
+        Running { args, child, stdout, stderr, peak, _folder: Arc::clone(&self.folder) }
     }
 }
 
@@ -106,12 +113,47 @@ impl Default for Sankofa {
     }
 }
 
-fn collect(mut from: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
-    tokio::spawn(async move {
-        let mut bytes = Vec::new();
-        let _ = from.read_to_end(&mut bytes).await;
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// One output of a run, growing until the task has seen its end.
+#[derive(Debug)]
+struct Output {
+    so_far: Arc<Mutex<Vec<u8>>>,
+    task: JoinHandle<()>,
+}
+
+impl Output {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.so_far.lock().expect("unpoisoned")).into_owned()
+    }
+
+    async fn whole(self) -> String {
+        let Output { so_far, task } = self;
+        task.await.expect("reading what sankofa says");
+        String::from_utf8_lossy(&so_far.lock().expect("unpoisoned")).into_owned()
+    }
+}
+
+fn collect(mut from: impl AsyncRead + Unpin + Send + 'static) -> Output {
+    let so_far = Arc::new(Mutex::new(Vec::new()));
+    let here = Arc::clone(&so_far);
+    let task = tokio::spawn(async move {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            here.lock().expect("unpoisoned").extend_from_slice(&buffer[..count]);
+        }
+    });
+    Output { so_far, task }
+}
+
+/// The most resident memory that process `pid` has had, in KiB, seen every 10 ms.
+async fn watch_memory(pid: u32) -> u64 {
+    let mut peak = 0;
+    while let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) {
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let Some(line) = line else { break }; // it has ended, and nobody has waited for it yet
+        peak = line.trim().trim_end_matches(" kB").parse().unwrap_or(peak);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    peak
 }
 
 /// A run that has not ended yet; dropped, it is killed.
@@ -119,8 +161,10 @@ fn collect(mut from: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<Stri
 pub struct Running {
     args: Vec<String>,
     child: Child,
-    stdout: JoinHandle<String>,
-    stderr: JoinHandle<String>,
+    stdout: Output,
+    stderr: Output,
+    peak: JoinHandle<u64>,
+    _folder: Arc<TempDir>,
 }
 
 impl Running {
@@ -137,6 +181,27 @@ impl Running {
         if let Some(pid) = self.child.id() {
             // SAFETY: kill touches no memory; the child is not reaped yet, so the id is its own.
             unsafe { libc::kill(pid as i32, signal) };
+        }
+    }
+
+    /// What it has logged so far.
+    pub fn log_so_far(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until its log contains `text`.
+    ///
+    /// # Panics
+    /// When it ends, or a minute passes, without saying so.
+    pub async fn says(&mut self, text: &str) {
+        let start = Instant::now();
+        while !self.log_so_far().contains(text) {
+            let has_ended = self.child.try_wait().expect("asking for its status").is_some();
+            // What it said last may still be on its way through the pipe.
+            let is_silent = has_ended && self.stderr.task.is_finished() && !self.log_so_far().contains(text);
+            let is_late = start.elapsed() > Duration::from_secs(60);
+            assert!(!is_silent && !is_late, "sankofa did not say {text:?}:\n{}", self.log_so_far());
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
@@ -160,14 +225,15 @@ impl Running {
     pub async fn wait(mut self) -> Finished {
         let Ok(status) = tokio::time::timeout(LONGEST, self.child.wait()).await else {
             let _ = self.child.kill().await;
-            let stderr = self.stderr.await.unwrap_or_default();
+            let stderr = self.stderr.text();
             panic!("sankofa {} did not end in {LONGEST:?}; standard error:\n{stderr}", self.args.join(" "));
         };
         Finished {
             args: self.args,
             status: status.expect("waiting for sankofa"),
-            stdout: self.stdout.await.expect("reading standard output"),
-            stderr: self.stderr.await.expect("reading standard error"),
+            stdout: self.stdout.whole().await,
+            stderr: self.stderr.whole().await,
+            peak_kib: self.peak.await.expect("watching its memory"),
         }
     }
 }
@@ -183,6 +249,8 @@ pub struct Finished {
     pub stdout: String,
     /// Standard error: the log.
     pub stderr: String,
+    /// The most resident memory it had, seen every 10 ms; 0 when it ended before it was seen.
+    pub peak_kib: u64,
 }
 
 impl Finished {
@@ -213,7 +281,44 @@ impl Finished {
 
     /// Command, status and output, to be read by a person.
     pub fn told(&self) -> String {
-        let Finished { args, status, stdout, stderr } = self;
+        let Finished { args, status, stdout, stderr, .. } = self;
         format!("sankofa {}: {status}\n-- stdout --\n{stdout}\n-- stderr --\n{stderr}", args.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Running {
+        Sankofa::new().env("GIVEN", "yes").start("/bin/sh", &["-c", script])
+    }
+
+    #[tokio::test]
+    async fn status_output_and_environment_are_told_apart() {
+        let ended = shell("echo $GIVEN; echo ${HOME:-none} >&2; exit 65").wait().await.exits(65);
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("yes\n", "none\n"));
+    }
+
+    #[tokio::test]
+    async fn a_run_is_signalled_once_it_has_said_something() {
+        let mut running = shell("trap 'exit 143' TERM; echo extracted >&2; while :; do sleep 0.01; done");
+        running.says("extracted").await;
+        running.signal(libc::SIGTERM);
+        let ended = running.wait().await.exits(143);
+        assert!((100..100_000).contains(&ended.peak_kib), "{}", ended.peak_kib);
+    }
+
+    #[tokio::test]
+    async fn a_killed_run_has_no_exit_code_and_one_that_ended_is_not_killed() {
+        let slow = shell("exec sleep 60").kill_after(Duration::from_millis(20)).await;
+        assert_eq!(slow.code(), None, "{}", slow.told());
+        shell("exit 0").kill_after(Duration::from_secs(60)).await.succeeds();
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "did not say")]
+    async fn waiting_for_words_of_a_run_that_ended_without_them_fails() {
+        shell("echo other >&2").says("extracted").await;
     }
 }

@@ -54,9 +54,10 @@ make_bed() {
     if [ -L "$bed" ] && [ ! -e "$bed" ]; then rm "$bed"; fi # /tmp was emptied meanwhile
     mkdir -p "$bed"
     is_root || return 0
-    runuser -u "$(server_account)" -- test -x "$bed" && return
-    [ -L "$bed" ] && die "let $(server_account) read $(readlink -f "$bed"): set SANKOFA_TESTBED to a folder that it can reach"
     local outside
+    outside=$(readlink -f "$bed")
+    runuser -u "$(server_account)" -- test -x "$outside" && return
+    [ ! -L "$bed" ] || die "let $(server_account) read $outside: set SANKOFA_TESTBED to a folder that it can reach"
     outside=/tmp/sankofa-testbed-$(printf %s "$bed" | cksum | cut -d' ' -f1)
     mkdir -p "$outside"
     [ -O "$outside" ] || die "use $outside: it belongs to someone else"
