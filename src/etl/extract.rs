@@ -10,6 +10,7 @@ use crate::config::model::{NullKeys, TableSpec};
 use crate::error::Failure;
 use crate::etl::layout::Layout;
 use crate::etl::plan::{Reading, TablePlan};
+use crate::etl::predicate;
 use crate::etl::source::Source;
 use crate::etl::stage::{PartWriter, StageWriter};
 use crate::etl::staging::{self, CopyWriter, Places};
@@ -153,7 +154,7 @@ impl Reader<'_> {
         for (table, plan) in self.plans.iter().enumerate() {
             let catalog = &source.tables[table];
             let null_keys = self.specs[table].null_keys;
-            let condition = plan.condition(source.facts.xmax, null_keys);
+            let condition = predicate::rows(plan, source.facts.xmax, null_keys);
             let all = matches!(plan.reading, Reading::All(_));
             let rows =
                 Selection { list: plan.layout.select_list(), condition, catalog, layout: Some(&plan.layout) };

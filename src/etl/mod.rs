@@ -5,6 +5,7 @@ pub mod extract;
 pub mod layout;
 pub mod merge;
 pub mod plan;
+pub mod predicate;
 pub mod prepare;
 pub mod publish;
 pub mod quality;

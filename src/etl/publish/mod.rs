@@ -19,6 +19,7 @@ use crate::error::{Failure, Kind};
 use crate::etl::extract::Extracted;
 use crate::etl::merge::METADATA;
 use crate::etl::plan::{Action, TablePlan, fits};
+use crate::etl::predicate;
 use crate::etl::quality::Checked;
 use crate::etl::window::{self, Facts, Seen, Watermark};
 use crate::ledger::state::{self, Left};
@@ -223,9 +224,7 @@ impl Publication<'_> {
         run::table(client, self.run, figures, counts.live_rows).await?;
         checks::record(self.session, self.run, checked, &figures.table).await?;
         let watermark = match job.watermark(self.facts) {
-            Some(watermark) => {
-                Some((serde_json::to_value(&watermark)?, TablePlan::watermark_text(&watermark)))
-            }
+            Some(watermark) => Some((serde_json::to_value(&watermark)?, predicate::watermark(&watermark))),
             None => None,
         };
         let words = job.plan.decision.words();
