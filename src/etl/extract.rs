@@ -153,8 +153,7 @@ impl Reader<'_> {
         let mut units = Vec::new();
         for (table, plan) in self.plans.iter().enumerate() {
             let catalog = &source.tables[table];
-            let null_keys = self.specs[table].null_keys;
-            let condition = predicate::rows(plan, source.facts.xmax, null_keys);
+            let condition = predicate::rows(plan, source.facts.xmax);
             let all = matches!(plan.reading, Reading::All(_));
             let rows =
                 Selection { list: plan.layout.select_list(), condition, catalog, layout: Some(&plan.layout) };

@@ -108,8 +108,10 @@ pub fn figure(check: &Check, rows: &Rows<'_>) -> Figure {
         }
         Rule::References { columns, table, to } => Figure::Ask(dangling(columns, &table.sql(), to, relation)),
         Rule::Sql { query, .. } => {
-            let query = query.trim().trim_end_matches(';').replace("{table}", relation);
-            Figure::Ask(format!("SELECT count(*)::float8 FROM ({query}) AS refused"))
+            let query = query.trim().trim_end_matches(';').replace("{table}", "sankofa_rows");
+            Figure::Ask(format!(
+                "WITH sankofa_rows AS (SELECT * FROM {relation} AS r) SELECT count(*)::float8 FROM ({query}) AS refused"
+            ))
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::etl::plan::Action;
 use crate::etl::quality::{self, Checked, Figure, Rows};
 use crate::etl::staging::Places;
 use crate::pg::Session;
-use crate::table::quote;
+use crate::table::{literal, quote};
 use anyhow::Result;
 
 /// The figures of all checks of one table.
@@ -28,13 +28,27 @@ pub async fn check(
             Figure::Known(figure) => figure,
             Figure::Ask(query) => {
                 let cannot = format!("cannot check {} of {}", quality::name(check), job.plan.name);
-                let row = publication.session.client.query_one(&query, &[]).await;
-                row.map_err(|error| publication.session.failure(error, &cannot))?.get(0)
+                let asked = ask(publication, &query).await;
+                asked.map_err(|error| publication.session.failure(error, &cannot))?
             }
         };
         all.push(quality::judge(check, &job.plan.name.to_string(), measured));
     }
     Ok(all)
+}
+
+/// Asks one figure where nothing can be written: the pipeline's own SQL may be anything.
+async fn ask(publication: &Publication<'_>, query: &str) -> Result<Option<f64>, tokio_postgres::Error> {
+    let client = &publication.session.client;
+    let confined = format!(
+        "SAVEPOINT asking; SET LOCAL transaction_read_only = on;
+         SELECT pg_catalog.set_config('search_path', {} || coalesce(nullif(', ' || pg_catalog.current_setting('search_path'), ', '), ''), true)",
+        literal(&quote(&publication.pipeline.schema))
+    );
+    client.batch_execute(&confined).await?;
+    let figure = client.query_one(query, &[]).await?.get(0);
+    client.batch_execute("ROLLBACK TO SAVEPOINT asking; RELEASE SAVEPOINT asking").await?;
+    Ok(figure)
 }
 
 /// This run's rows under the table's own names.

@@ -128,9 +128,13 @@ impl Publication<'_> {
         done.map(|_| checked)
     }
 
+    /// Begins the transaction. Operators of extensions' types are looked up by the search path.
     async fn begin(&self) -> Result<()> {
         let settings = "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = 0;
-            SET LOCAL work_mem = '128MB'; SET LOCAL jit = off; SET LOCAL search_path = ''";
+            SET LOCAL work_mem = '128MB'; SET LOCAL jit = off;
+            SELECT pg_catalog.set_config('search_path', coalesce(pg_catalog.string_agg(DISTINCT
+                pg_catalog.quote_ident(n.nspname), ', '), ''), true)
+            FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
         self.execute(settings, "cannot begin to publish").await?;
         self.check_base().await?;
         self.lock_targets().await
