@@ -8,6 +8,7 @@
 //! Not here: signals and the exit of the process (`process`).
 
 use crate::error::{Failure, Kind};
+use crate::report::duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use std::collections::BTreeMap;
@@ -270,7 +271,7 @@ mod tests {
         let failure = classify(&stop.race(work).await.unwrap_err());
         assert_eq!(
             (failure.kind, failure.what.as_str()),
-            (Kind::Temporary, "not done within the deadline of 20ms")
+            (Kind::Temporary, "not done within the deadline of 20 ms")
         );
     }
 
