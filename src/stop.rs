@@ -43,7 +43,8 @@ impl Reason {
             Reason::Interrupted => Failure::new(Kind::Interrupted, "interrupted (SIGINT)"),
             Reason::Terminated => Failure::new(Kind::Terminated, "terminated (SIGTERM)"),
             Reason::Deadline(limit) => {
-                Failure::temporary(format!("not done within the deadline of {limit:?}"))
+                let limit = duration(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+                Failure::temporary(format!("not done within the deadline of {limit}"))
                     .hint("Run it again; give it more time with `--deadline` if it only needs that.")
             }
             Reason::Panicked(place) => {
