@@ -2,6 +2,8 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
+use super::open::open;
+use crate::etl::{self, run::skip_if_empty};
 use crate::report::Report;
 
 /// Read what is new from the source into a stage, all tables in one snapshot
@@ -20,6 +22,8 @@ pub struct Args {
 /// # Errors
 /// See DESIGN.md 3.1 and 3.2.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let (_project, _pipeline) = context.pipeline(&args.step.pipeline)?;
-    Err(super::not_built_yet("extract"))
+    let open = open(context, &args.step.pipeline)?;
+    let request = open.request("extract", &args.step, &args.select)?;
+    let report = etl::steps::extract(&request, &open.hands(context), context.report()).await?;
+    Ok(skip_if_empty(report, args.step.skip_if_empty)?)
 }

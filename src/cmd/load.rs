@@ -1,7 +1,9 @@
 //! `sankofa load`.
 
 use super::Context;
-use super::arguments::StepArgs;
+use super::arguments::{SelectArgs, StepArgs};
+use super::open::open;
+use crate::etl::{self, run::skip_if_empty};
 use crate::report::Report;
 
 /// Merge a stage into the warehouse: data, watermarks and ledger in one commit
@@ -17,6 +19,8 @@ pub struct Args {
 /// # Errors
 /// See DESIGN.md 3.3 to 3.7.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let (_project, _pipeline) = context.pipeline(&args.step.pipeline)?;
-    Err(super::not_built_yet("load"))
+    let open = open(context, &args.step.pipeline)?;
+    let request = open.request("load", &args.step, &SelectArgs::default())?;
+    let report = etl::steps::load(&request, &open.hands(context), context.report()).await?;
+    Ok(skip_if_empty(report, args.step.skip_if_empty)?)
 }

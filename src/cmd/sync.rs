@@ -2,6 +2,8 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
+use super::open::open;
+use crate::etl::{self, run::skip_if_empty};
 use crate::report::Report;
 
 /// Extract, validate and load in one go, streaming, without a stage
@@ -20,6 +22,8 @@ pub struct Args {
 /// # Errors
 /// Those of the three steps.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let (_project, _pipeline) = context.pipeline(&args.step.pipeline)?;
-    Err(super::not_built_yet("sync"))
+    let open = open(context, &args.step.pipeline)?;
+    let request = open.request("sync", &args.step, &args.select)?;
+    let report = etl::run::sync(&request, &open.hands(context), context.report()).await?;
+    Ok(skip_if_empty(report, args.step.skip_if_empty)?)
 }

@@ -1,7 +1,9 @@
 //! `sankofa validate`.
 
 use super::Context;
-use super::arguments::StepArgs;
+use super::arguments::{SelectArgs, StepArgs};
+use super::open::open;
+use crate::etl::{self, run::skip_if_empty};
 use crate::report::Report;
 
 /// Hold a stage against contract and quality checks; nothing reaches the warehouse
@@ -17,6 +19,8 @@ pub struct Args {
 /// # Errors
 /// A data failure, when a check that may fail the run is missed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let (_project, _pipeline) = context.pipeline(&args.step.pipeline)?;
-    Err(super::not_built_yet("validate"))
+    let open = open(context, &args.step.pipeline)?;
+    let request = open.request("validate", &args.step, &SelectArgs::default())?;
+    let report = etl::steps::validate(&request, &open.hands(context), context.report()).await?;
+    Ok(skip_if_empty(report, args.step.skip_if_empty)?)
 }

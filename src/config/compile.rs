@@ -61,14 +61,17 @@ fn carried(root: &Node, pipeline: &Pipeline) -> Json {
 pub(super) fn plain(node: &Node) -> Json {
     match &node.value {
         Value::Scalar { .. } if node.is_null() => Json::Null,
-        Value::Scalar { text, plain: true } => match serde_json::from_str::<Json>(text) {
-            Ok(value @ (Json::Number(_) | Json::Bool(_))) if value.to_string() == *text => value,
-            _ => Json::String(text.clone()),
-        },
-        Value::Scalar { text, .. } => Json::String(text.clone()),
+        Value::Scalar { text, plain } => {
+            let value = serde_json::from_str::<Json>(text).ok().filter(|value| *plain && alike(value, text));
+            value.unwrap_or_else(|| Json::String(text.clone()))
+        }
         Value::List(items) => items.iter().map(plain).collect(),
         Value::Map(entries) => Json::Object(
             entries.iter().map(|(key, item)| (key.text.clone(), plain(item))).collect::<Map<_, _>>(),
         ),
     }
+}
+
+fn alike(value: &Json, text: &str) -> bool {
+    matches!(value, Json::Number(_) | Json::Bool(_)) && value.to_string().as_str() == text
 }

@@ -52,20 +52,20 @@ impl de::Error for Fault {
         let expected = expectation(expected);
         match kind(&unexpected) {
             "nothing" => nothing(&expected),
-            kind => Fault::new(format!("{kind} stands where {expected} is expected")),
+            kind => Fault::new(format!("expected {expected}, found {kind}")),
         }
     }
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Fault::new(format!("{} is expected", expectation(expected)))
+        Fault::new(format!("expected {}", expectation(expected)))
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Fault::new(format!("{} is expected", expectation(expected)))
+        Fault::new(format!("expected {}", expectation(expected)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Fault::new(format!("one of {} is expected", expected.join(", "))).hint(suggest(variant, expected))
+        Fault::new(format!("expected one of {}", expected.join(", "))).hint(suggest(variant, expected))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -82,7 +82,7 @@ impl de::Error for Fault {
 }
 
 fn nothing(expected: &str) -> Fault {
-    Fault::new(format!("nothing stands where {expected} is expected"))
+    Fault::new(format!("expected {expected}, found nothing"))
         .hint("Write a value, or delete the key; an empty value, `~` and `null` mean nothing at all.")
 }
 
@@ -102,7 +102,7 @@ macro_rules! whole_numbers {
             let result = match number {
                 Some(number) => visitor.visit_u64(number),
                 None if self.is_null() => Err(nothing("a whole number")),
-                None => Err(Fault::new("a whole number is expected")),
+                None => Err(Fault::new("expected a whole number")),
             };
             result.map_err(|fault| fault.at(self.mark))
         }
@@ -132,7 +132,7 @@ impl<'de> Deserializer<'de> for &'de Node {
             Value::Scalar { text, plain: true } if text == "true" => visitor.visit_bool(true),
             Value::Scalar { text, plain: true } if text == "false" => visitor.visit_bool(false),
             _ if self.is_null() => Err(nothing("true or false")),
-            _ => Err(Fault::new("true or false is expected")),
+            _ => Err(Fault::new("expected true or false")),
         };
         result.map_err(|fault| fault.at(self.mark))
     }
@@ -156,16 +156,30 @@ impl<'de> Deserializer<'de> for &'de Node {
             Value::Scalar { text, .. } => visitor.visit_enum(StrDeserializer::new(text)),
             Value::Map(entries) => match entries.as_slice() {
                 [(key, node)] => visitor.visit_enum(Choice { key, node }),
-                _ => Err(Fault::new(format!("exactly {choice} is expected"))),
+                _ => Err(Fault::new(format!("expected exactly {choice}"))),
             },
-            Value::List(_) => Err(Fault::new(format!("{choice} is expected"))),
+            Value::List(_) => Err(Fault::new(format!("expected {choice}"))),
         };
         result.map_err(|fault| fault.at(self.mark))
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match &self.value {
+            // serde would read a list as the values of a struct's keys, in their order.
+            Value::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &"keys and values"))
+                .map_err(|f: Fault| f.at(self.mark)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     serde::forward_to_deserialize_any! {
         i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct
-        map struct identifier ignored_any
+        map identifier ignored_any
     }
 }
 

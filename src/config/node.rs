@@ -98,7 +98,7 @@ impl Node {
             match &node.value {
                 Value::Map(entries) => {
                     let Some((key, next)) = entries.iter().find(|(key, _)| key.text == *step) else { break };
-                    let word = matches!(next.value, Value::Scalar { .. }) && !next.is_null();
+                    let word = matches!(next.value, Value::Scalar { .. });
                     (node, mark) = (next, if word { next.mark } else { key.mark });
                 }
                 Value::List(items) => {

@@ -22,7 +22,7 @@ pub fn apply(mut root: Node, name: Option<&str>) -> Result<Node, Fault> {
         return Err(Fault::new(what).at(place).hint(suggest(name, &known)));
     };
     if !matches!(overlay.value, Value::Map(_)) {
-        return Err(Fault::new("keys and values are expected").at(overlay.mark));
+        return Err(Fault::new("expected keys and values").at(overlay.mark));
     }
     if overlay.find("environments").is_some() {
         let mark = overlay.place(&["environments"]);

@@ -33,6 +33,10 @@ pub struct Size(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach(pub Option<Span>);
 
+/// Any word, also one that looks like a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub String);
+
 /// Reads a duration: digits and a unit, once or more, with nothing between.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut millis: u64 = 0;
@@ -131,7 +135,7 @@ macro_rules! word {
                     }
 
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
-                        let read = $read(text).map($type);
+                        let read = ($read)(text).map($type);
                         read.ok_or_else(|| E::invalid_value(de::Unexpected::Other("a word"), &self))
                     }
                 }
@@ -169,6 +173,10 @@ word!(Size, size, "a size such as 256MiB", "Size", {
         { "type": "string", "pattern": r"^([0-9]+(B|KiB|MiB|GiB)|.*\$\{.*)$" }
     ],
     "description": "A number of bytes: `256MiB`, `1GiB`, or the bytes themselves."
+});
+word!(Text, |text: &str| Some(text.to_owned()), "a word", "Text", {
+    "type": ["string", "number", "boolean"],
+    "description": "A value, as text."
 });
 word!(Reach, reach, "a duration such as 10m, or a count for integer keys,", "Lookback", {
     "anyOf": [

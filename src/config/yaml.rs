@@ -40,6 +40,7 @@ pub fn parse(bytes: &[u8]) -> Result<Node, Fault> {
         anchors: HashMap::new(),
         nodes: 0,
         text: 0,
+        depth: 0,
     };
     builder.document()
 }
@@ -67,6 +68,7 @@ struct Builder<'a> {
     anchors: HashMap<usize, Node>,
     nodes: usize,
     text: usize,
+    depth: usize,
 }
 
 fn mark_of(span: &Span) -> Mark {
@@ -111,10 +113,10 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, ..) => {
                 Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain && !string }
             }
-            Event::SequenceStart(..) => self.list()?,
-            Event::MappingStart(..) => self.map()?,
+            Event::SequenceStart(..) => self.deeper(Self::list)?,
+            Event::MappingStart(..) => self.deeper(Self::map)?,
             Event::Alias(id) => return self.alias(id, mark),
-            _ => return Err(Fault::new("it is not YAML: a value is expected").at(mark)),
+            _ => return Err(Fault::new("it is not YAML: expected a value").at(mark)),
         };
         let node = Node { mark, value };
         self.count(&node, mark)?;
@@ -124,10 +126,17 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
+    fn deeper(&mut self, read: fn(&mut Self) -> Result<Value, Fault>) -> Result<Value, Fault> {
+        self.depth += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
     fn alias(&mut self, id: usize, mark: Mark) -> Result<Node, Fault> {
         let node = self.anchors.get(&id).cloned();
         let node = node.ok_or_else(|| Fault::new("an alias stands inside what it names").at(mark))?;
-        self.count_all(&node, mark)?;
+        self.count_all(&node, mark, self.depth)?;
         Ok(node)
     }
 
@@ -156,17 +165,25 @@ impl<'a> Builder<'a> {
                     .hint(format!("It was first given in line {line}.")));
             }
             let (event, mark) = self.next()?;
-            let node = self.node(event, mark)?;
+            let mut node = self.node(event, mark)?;
+            if node.is_null() {
+                node.mark = key.mark; // nothing has no place of its own
+            }
             entries.push((key, node));
         }
     }
 
-    fn count_all(&mut self, node: &Node, mark: Mark) -> Result<(), Fault> {
+    fn count_all(&mut self, node: &Node, mark: Mark, depth: usize) -> Result<(), Fault> {
+        if depth > MAX_DEPTH {
+            return Err(Fault::new("it is nested too deeply").at(mark));
+        }
         self.count(node, mark)?;
         match &node.value {
             Value::Scalar { .. } => Ok(()),
-            Value::List(items) => items.iter().try_for_each(|item| self.count_all(item, mark)),
-            Value::Map(entries) => entries.iter().try_for_each(|(_, item)| self.count_all(item, mark)),
+            Value::List(items) => items.iter().try_for_each(|item| self.count_all(item, mark, depth + 1)),
+            Value::Map(entries) => {
+                entries.iter().try_for_each(|(_, item)| self.count_all(item, mark, depth + 1))
+            }
         }
     }
 
@@ -244,6 +261,11 @@ mod tests {
         assert!(fault(&long).0.contains("more than"));
         assert!(parse("[".repeat(100_000).as_bytes()).is_err());
         assert!(parse("- ".repeat(100_000).as_bytes()).is_err());
+        let mut deep = String::from("a0: &a0 x\n");
+        for i in 1..100 {
+            deep += &format!("a{i}: &a{i} {}*a{}{}\n", "[".repeat(20), i - 1, "]".repeat(20));
+        }
+        assert_eq!(fault(&deep).0, "it is nested too deeply");
         assert!(fault("a: &a [*a]").0.contains("inside what it names"));
     }
 

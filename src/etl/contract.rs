@@ -104,7 +104,8 @@ impl Contract {
         let Some(last) = last else { return self };
         let here = |name: &String| self.columns.iter().any(|column| column.name == *name);
         let gone = last.columns.iter().map(|column| &column.name).filter(|_| !drop);
-        let mut extinct: Vec<String> = last.extinct.iter().chain(gone).filter(|name| !here(name)).cloned().collect();
+        let mut extinct: Vec<String> =
+            last.extinct.iter().chain(gone).filter(|name| !here(name)).cloned().collect();
         extinct.dedup();
         self.extinct = extinct;
         self
@@ -113,7 +114,8 @@ impl Contract {
 
 /// The differences between `last` and `now`, in the order of the columns.
 pub fn differences(last: &Contract, now: &Contract) -> Vec<Change> {
-    let find = |contract: &'_ Contract, name: &str| contract.columns.iter().position(|column| column.name == name);
+    let find =
+        |contract: &'_ Contract, name: &str| contract.columns.iter().position(|column| column.name == name);
     let mut changes = Vec::new();
     for column in &now.columns {
         match find(last, &column.name).map(|at| &last.columns[at]) {
@@ -203,7 +205,9 @@ impl Change {
         match self {
             Change::Added { .. } => Weight::Short,
             Change::Retyped { old_target, target, .. } if old_target == target => Weight::None,
-            Change::Retyped { old_target, target, .. } if widens_in_place(old_target, target) => Weight::Short,
+            Change::Retyped { old_target, target, .. } if widens_in_place(old_target, target) => {
+                Weight::Short
+            }
             Change::Retyped { .. } | Change::Key { .. } => Weight::Rewrite,
             Change::Dropped { .. } | Change::Nullability { .. } | Change::Labels { .. } => Weight::None,
         }
@@ -214,7 +218,9 @@ impl Change {
         match self {
             Change::Key { .. } => true,
             Change::Retyped { old_target, target, .. } => {
-                old_target != target && !widens_in_place(old_target, target) && !widens_by_rewrite(old_target, target)
+                old_target != target
+                    && !widens_in_place(old_target, target)
+                    && !widens_by_rewrite(old_target, target)
             }
             _ => false,
         }
@@ -292,7 +298,10 @@ mod tests {
         let last = contract(&[("id", 1, "integer"), ("grade", 2, "text")]);
         let now = contract(&[("id", 1, "integer"), ("level", 2, "text")]);
         let changes = differences(&last, &now);
-        assert_eq!(changes[0].words(), "column \"level\" (text) is new; it may be \"grade\" under another name");
+        assert_eq!(
+            changes[0].words(),
+            "column \"level\" (text) is new; it may be \"grade\" under another name"
+        );
         assert_eq!(changes[1].words(), "column \"grade\" is gone");
     }
 
@@ -301,7 +310,8 @@ mod tests {
         let last = contract(&[("id", 1, "integer"), ("grade", 2, "integer")]);
         let retyped = differences(&last, &contract(&[("id", 1, "integer"), ("grade", 2, "text")]));
         let widened = differences(&last, &contract(&[("id", 1, "integer"), ("grade", 2, "bigint")]));
-        let added = differences(&last, &contract(&[("id", 1, "integer"), ("grade", 2, "integer"), ("x", 3, "text")]));
+        let added =
+            differences(&last, &contract(&[("id", 1, "integer"), ("grade", 2, "integer"), ("x", 3, "text")]));
         assert!(decide(retyped.clone(), SchemaPolicy::Fail, false).refused.is_some());
         assert!(decide(retyped.clone(), SchemaPolicy::Evolve, false).refused.is_some());
         assert!(decide(retyped.clone(), SchemaPolicy::FullRefresh, false).reload);
@@ -318,7 +328,12 @@ mod tests {
         assert_eq!(without.extinct, ["grade"]);
         let still = contract(&[("id", 1, "integer")]).after(Some(&without), false);
         assert_eq!(still.extinct, ["grade"]);
-        assert!(contract(&[("id", 1, "integer"), ("grade", 5, "text")]).after(Some(&still), false).extinct.is_empty());
+        assert!(
+            contract(&[("id", 1, "integer"), ("grade", 5, "text")])
+                .after(Some(&still), false)
+                .extinct
+                .is_empty()
+        );
         assert!(contract(&[("id", 1, "integer")]).after(Some(&last), true).extinct.is_empty());
     }
 

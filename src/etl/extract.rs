@@ -79,7 +79,13 @@ pub struct MeasuresFields {
 
 impl From<Measures> for MeasuresFields {
     fn from(m: Measures) -> Self {
-        MeasuresFields { read: m.rows, bytes: m.bytes, nulls: m.nulls, high: m.high, largest_row: m.largest_row }
+        MeasuresFields {
+            read: m.rows,
+            bytes: m.bytes,
+            nulls: m.nulls,
+            high: m.high,
+            largest_row: m.largest_row,
+        }
     }
 }
 
@@ -149,7 +155,8 @@ impl Reader<'_> {
             let null_keys = self.specs[table].null_keys;
             let condition = plan.condition(source.facts.xmax, null_keys);
             let all = matches!(plan.reading, Reading::All(_));
-            let rows = Selection { list: plan.layout.select_list(), condition, catalog, layout: Some(&plan.layout) };
+            let rows =
+                Selection { list: plan.layout.select_list(), condition, catalog, layout: Some(&plan.layout) };
             units.extend(rows.units(table, What::Rows, cut && all));
             if plan.compare_keys {
                 let keys = plan.layout.key_only();
@@ -208,11 +215,10 @@ impl Reader<'_> {
 fn refuse_nulls(plan: &TablePlan, measures: &Measures) -> Result<(), Failure> {
     let field = plan.key.as_ref().and_then(|key| plan.layout.field_of(&key.name));
     match field.map(|field| measures.nulls[field]) {
-        Some(nulls) if nulls > 0 => Err(Failure::data(format!(
-            "cannot load {}: {nulls} rows have no replication key",
-            plan.name
-        ))
-        .hint("Give them one, or set `null_keys: load` to read them each time.")),
+        Some(nulls) if nulls > 0 => {
+            Err(Failure::data(format!("cannot load {}: {nulls} rows have no replication key", plan.name))
+                .hint("Give them one, or set `null_keys: load` to read them each time."))
+        }
         _ => Ok(()),
     }
 }
@@ -278,7 +284,10 @@ impl Selection<'_> {
         let plain = self.catalog.kind == RelationKind::Table && self.catalog.leaves.len() == 1;
         let casts = |layout: &Layout| {
             layout.extra_key.is_some()
-                || layout.columns.iter().any(|column| column.carried.source_cast.is_some() || column.source.generated)
+                || layout
+                    .columns
+                    .iter()
+                    .any(|column| column.carried.source_cast.is_some() || column.source.generated)
         };
         match (&self.condition, self.layout) {
             // COPY of a table itself is the fastest; it knows no children and no generated columns.
@@ -293,8 +302,11 @@ impl Selection<'_> {
     }
 
     fn select(&self, from: &str, conditions: &[String]) -> String {
-        let filter =
-            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
         format!("COPY (SELECT {} FROM {from}{filter}) TO STDOUT (FORMAT binary)", self.list)
     }
 }
@@ -306,7 +318,12 @@ enum Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    async fn begin(destination: &Destination<'a>, plan: &TablePlan, unit: &Unit, number: usize) -> Result<Self> {
+    async fn begin(
+        destination: &Destination<'a>,
+        plan: &TablePlan,
+        unit: &Unit,
+        number: usize,
+    ) -> Result<Self> {
         match destination {
             Destination::Files(stage) => Ok(Writer::File(stage.part(unit.table, unit.what)?)),
             Destination::Staging { run, writers } => {

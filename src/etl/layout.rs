@@ -11,7 +11,7 @@ use crate::config::model::{Guard, Mask, TableSpec};
 use crate::error::{Failure, nearest_hint};
 use crate::etl::types::{self, Carried, Sides};
 use crate::pg::copy::Field;
-use crate::table::{Column, SourceTable, quote};
+use crate::table::{Column, SourceTable, TableName, quote};
 use serde::{Deserialize, Serialize};
 
 /// One column on its way.
@@ -73,14 +73,20 @@ pub fn lay_out(table: &SourceTable, spec: &TableSpec, around: &Surroundings) -> 
         .map(|column| lay_column(column, masks.get(&column.name).copied(), around.sides))
         .collect();
     if columns.len() > COLUMNS {
-        return Err(Failure::config(format!("cannot load {}: it has more than {COLUMNS} columns", table.name))
-            .hint("Exclude some with `columns: {exclude: [...]}`."));
+        return Err(Failure::config(format!(
+            "cannot load {}: it has more than {COLUMNS} columns",
+            table.name
+        ))
+        .hint("Exclude some with `columns: {exclude: [...]}`."));
     }
     let (key, key_proven) = choose_key(table, spec, &columns)?;
     let travels = |name: &String| columns.iter().any(|column| column.name == *name);
     let extra_key = spec.replication_key.clone().filter(|name| name != "xmin" && !travels(name));
     if let Some(name) = extra_key.as_ref().filter(|name| never.contains(name)) {
-        let what = format!("cannot read {}: the operator's guard says never of its replication key {name}", table.name);
+        let what = format!(
+            "cannot read {}: the operator's guard says never of its replication key {name}",
+            table.name
+        );
         return Err(Failure::config(what).hint("Name another `replication_key:`, or read the table whole."));
     }
     Ok(Layout { columns, key, key_proven, extra_key })
@@ -104,9 +110,11 @@ fn refuse_guarded(table: &SourceTable, spec: &TableSpec, around: &Surroundings) 
     let names: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
     if let Some(pattern) = around.guard.never_table(around.database, &table.name) {
         let what = format!("cannot read {}: the operator's guard says never ({})", table.name, pattern.text);
-        return Err(Failure::config(what).hint("Take the table out of the pipeline: only the operator can change `guard:`."));
+        return Err(Failure::config(what)
+            .hint("Take the table out of the pipeline: only the operator can change `guard:`."));
     }
-    let told = spec.filter.as_ref().and_then(|sql| around.guard.told_by(around.database, &table.name, &names, sql));
+    let told =
+        spec.filter.as_ref().and_then(|sql| around.guard.told_by(around.database, &table.name, &names, sql));
     match told {
         Some(pattern) => Err(Failure::config(format!(
             "cannot read {}: its filter looks at what the operator's guard covers ({})",
@@ -156,8 +164,11 @@ fn choose_key(
     };
     for name in &key {
         let Some(column) = columns.iter().find(|column| column.name == *name) else {
-            return Err(Failure::config(format!("cannot load {}: its key column {name} is left out", table.name))
-                .hint("Keep the column, or name another `key:`."));
+            return Err(Failure::config(format!(
+                "cannot load {}: its key column {name} is left out",
+                table.name
+            ))
+            .hint("Keep the column, or name another `key:`."));
         };
         if matches!(column.mask, Some(Mask::Nullify | Mask::Redact)) {
             return Err(Failure::config(format!(
@@ -169,7 +180,9 @@ fn choose_key(
     }
     let same = |other: &[String]| other.len() == key.len() && other.iter().all(|name| key.contains(name));
     let not_null = key.iter().all(|name| table.column(name).is_some_and(|column| column.not_null));
-    let proven = !key.is_empty() && not_null && (same(&table.primary_key) || table.unique_keys.iter().any(|k| same(k)));
+    let proven = !key.is_empty()
+        && not_null
+        && (same(&table.primary_key) || table.unique_keys.iter().any(|k| same(k)));
     Ok((key, proven))
 }
 
@@ -177,8 +190,11 @@ fn choose_key(
 fn alternative_key(table: &SourceTable, columns: &[LayoutColumn]) -> Option<Vec<String>> {
     let travels = |name: &String| columns.iter().any(|column| column.name == *name && column.mask.is_none());
     let not_null = |name: &String| table.column(name).is_some_and(|column| column.not_null);
-    let mut usable: Vec<&Vec<String>> =
-        table.unique_keys.iter().filter(|key| key.iter().all(|name| travels(name) && not_null(name))).collect();
+    let mut usable: Vec<&Vec<String>> = table
+        .unique_keys
+        .iter()
+        .filter(|key| key.iter().all(|name| travels(name) && not_null(name)))
+        .collect();
     usable.sort_by_key(|key| key.len());
     usable.first().map(|key| (*key).clone())
 }
@@ -208,6 +224,21 @@ impl Layout {
             Some(extra) if extra == name => Some(self.columns.len()),
             _ => self.columns.iter().position(|column| column.name == name),
         }
+    }
+
+    /// What of this layout `guard` would no longer let out, in words.
+    pub fn offends(&self, guard: &Guard, database: &str, table: &TableName) -> Option<String> {
+        let names: Vec<String> = self.columns.iter().map(|column| column.name.clone()).collect();
+        if let Some(pattern) = guard.never_table(database, table) {
+            return Some(format!("never {}", pattern.text));
+        }
+        if let Some(column) = guard.never_columns(database, table, &names).first() {
+            return Some(format!("never column {column:?}"));
+        }
+        let forced = guard.masks(database, table, &names);
+        let weaker =
+            |column: &&LayoutColumn| forced.get(&column.name).is_some_and(|mask| column.mask < Some(*mask));
+        self.columns.iter().find(weaker).map(|column| format!("a mask of column {:?}", column.name))
     }
 
     /// Whether any column is masked by HMAC.

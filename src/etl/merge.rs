@@ -43,7 +43,8 @@ pub const METADATA: [(&str, &str); 3] = [
 
 /// `CREATE TABLE` for staged rows.
 pub fn create_staging(staging: &TableName, layout: &Layout) -> String {
-    let columns = layout.columns.iter().enumerate().map(|(at, column)| format!("c{} {}", at + 1, column.carried.wire));
+    let columns =
+        layout.columns.iter().enumerate().map(|(at, column)| format!("c{} {}", at + 1, column.carried.wire));
     format!(
         "CREATE UNLOGGED TABLE {} ({}) WITH (autovacuum_enabled = off)",
         staging.sql(),
@@ -219,19 +220,24 @@ impl Merge<'_> {
         let target = self.target.sql();
         match gone {
             Gone::Mark => {
-                format!("UPDATE {target} AS t SET _sankofa_deleted_at = now(), _sankofa_run = {} FROM", self.run)
+                format!(
+                    "UPDATE {target} AS t SET _sankofa_deleted_at = now(), _sankofa_run = {} FROM",
+                    self.run
+                )
             }
             Gone::Remove => format!("DELETE FROM {target} AS t USING"),
         }
     }
 
     fn numbered_target(&self) -> String {
-        let names: Vec<String> = self.layout.columns.iter().map(|column| format!("o.{}", quote(&column.name))).collect();
+        let names: Vec<String> =
+            self.layout.columns.iter().map(|column| format!("o.{}", quote(&column.name))).collect();
         numbered(&names, &format!("{} o WHERE o._sankofa_deleted_at IS NULL", self.target.sql()), "o")
     }
 
     fn numbered_staging(&self) -> String {
-        let names: Vec<String> = self.layout.columns.iter().enumerate().map(|(at, c)| value(c, at, "o")).collect();
+        let names: Vec<String> =
+            self.layout.columns.iter().enumerate().map(|(at, c)| value(c, at, "o")).collect();
         numbered(&names, &format!("{} o", self.staging.sql()), "o")
     }
 

@@ -12,6 +12,7 @@ pub mod run;
 pub mod source;
 pub mod stage;
 pub mod staging;
+pub mod steps;
 pub mod target;
 pub mod types;
 pub mod window;

@@ -148,7 +148,8 @@ pub fn plan(inputs: Inputs<'_>) -> Result<TablePlan> {
         None => None,
     };
     let contract = Contract::of(&inputs.layout, Vec::new()).after(last_contract.as_ref(), spec.drop);
-    let changes = last_contract.as_ref().map(|last| contract::differences(last, &contract)).unwrap_or_default();
+    let changes =
+        last_contract.as_ref().map(|last| contract::differences(last, &contract)).unwrap_or_default();
     let decision = contract::decide(changes, inputs.policy, inputs.wishes.full_refresh);
     refuse(&inputs, &decision, &contract)?;
     let settings = fingerprint(spec, &inputs.layout, &inputs.hmac_fingerprint);
@@ -215,7 +216,12 @@ fn replication_key(inputs: &Inputs<'_>) -> Result<Option<ReplicationKey>, Failur
     }
     let Some(name) = &spec.replication_key else { return Ok(None) };
     if name == "xmin" {
-        return Ok(Some(ReplicationKey { name: name.clone(), kind: KeyKind::Xmin, nullable: false, indexed: true }));
+        return Ok(Some(ReplicationKey {
+            name: name.clone(),
+            kind: KeyKind::Xmin,
+            nullable: false,
+            indexed: true,
+        }));
     }
     let Some(column) = inputs.source.column(name) else { return Ok(None) };
     let zone = || spec.timezone.clone().unwrap_or_else(|| inputs.timezone.to_owned());
@@ -250,22 +256,26 @@ fn last_contract(inputs: &Inputs<'_>) -> Result<Option<Contract>> {
 fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Result<(), Failure> {
     let (name, target) = (&inputs.spec.name, &inputs.target_name);
     if let Some(words) = &decision.refused {
-        return Err(Failure::data(format!("cannot load {target}: {words}")).hint(format!(
-            "Accept it with `--table {name} --full-refresh`, or change on_schema_change."
-        )));
+        return Err(Failure::data(format!("cannot load {target}: {words}"))
+            .hint(format!("Accept it with `--table {name} --full-refresh`, or change on_schema_change.")));
     }
     if decision.weight(inputs.spec.drop) == Weight::Rewrite && !inputs.wishes.allow_rewrite {
         let words = decision.words().unwrap_or_default();
-        return Err(Failure::data(format!("cannot load {target}: {words}; that rewrites the warehouse table"))
-            .hint("See `sankofa plan`; run it with `--allow-rewrite` when readers can wait."));
+        return Err(Failure::data(format!(
+            "cannot load {target}: {words}; that rewrites the warehouse table"
+        ))
+        .hint("See `sankofa plan`; run it with `--allow-rewrite` when readers can wait."));
     }
     let Some(there) = inputs.target else { return Ok(()) };
     if there.column("_sankofa_run").is_none() {
-        return Err(Failure::config(format!("cannot load {target}: a table of that name is there, and not of our making"))
-            .hint("Rename it, or set another `target:` for the table."));
+        return Err(Failure::config(format!(
+            "cannot load {target}: a table of that name is there, and not of our making"
+        ))
+        .hint("Rename it, or set another `target:` for the table."));
     }
     if inputs.state.is_none()
-        && let Some(column) = contract.columns.iter().find(|column| !fits(there, &column.name, &column.target))
+        && let Some(column) =
+            contract.columns.iter().find(|column| !fits(there, &column.name, &column.target))
     {
         return Err(Failure::data(format!(
             "cannot load {target}: the table is there, but its column {:?} is not {}",
@@ -356,7 +366,10 @@ fn warnings(inputs: &Inputs<'_>, key: Option<&ReplicationKey>, reading: &Reading
         && matches!(reading, Reading::From { .. })
         && inputs.source.bytes > 64 << 20
     {
-        warnings.push(format!("{name}: no index begins with the replication key {}: every run reads the whole table", key.name));
+        warnings.push(format!(
+            "{name}: no index begins with the replication key {}: every run reads the whole table",
+            key.name
+        ));
     }
     if let Some(ReplicationKey { name: column, kind: KeyKind::Timestamp { zone }, .. }) = key
         && inputs.spec.timezone.is_none()
@@ -398,6 +411,19 @@ impl TablePlan {
         }
         all.extend(self.filter.iter().map(|sql| format!("({sql})")));
         (!all.is_empty()).then(|| all.join(" AND "))
+    }
+
+    /// Why every row is read although the mode does not say so.
+    pub fn full_reason(&self) -> Option<String> {
+        match &self.reading {
+            Reading::All(why) if self.mode != mode_word(Mode::FullRefresh) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether publishing changes the definition of a warehouse table that is there.
+    pub fn alters_target(&self) -> bool {
+        self.action != Action::Create && self.decision.weight(self.drop) != Weight::None
     }
 
     /// The watermark as a person reads it.
@@ -442,7 +468,8 @@ fn text_of(value: i64, kind: &KeyKind) -> String {
                 .try_microseconds(value)
                 .and_then(|span| epoch.to_datetime(jiff::civil::Time::midnight()).checked_add(span));
             let zone = if *kind == KeyKind::Timestamptz { "+00" } else { "" };
-            moment.map_or_else(|_| edge(value), |at| format!("{}{zone}", at.strftime("%Y-%m-%d %H:%M:%S%.6f")))
+            moment
+                .map_or_else(|_| edge(value), |at| format!("{}{zone}", at.strftime("%Y-%m-%d %H:%M:%S%.6f")))
         }
     }
 }

@@ -38,26 +38,6 @@ pub struct Prepared<'a> {
     pub hmac_key: Option<SecretString>,
 }
 
-/// The tables of `pipeline` that a run is about: all, or those named.
-///
-/// # Errors
-/// 78 for a name that is not among them.
-pub fn select<'a>(pipeline: &'a Pipeline, only: &[String]) -> Result<Vec<&'a TableSpec>, Failure> {
-    if only.is_empty() {
-        return Ok(pipeline.tables.iter().collect());
-    }
-    let known: Vec<String> = pipeline.tables.iter().map(|spec| spec.name.to_string()).collect();
-    only.iter()
-        .map(|wanted| {
-            let name = TableName::parse(wanted).map(|name| name.to_string()).unwrap_or_else(|_| wanted.clone());
-            known.iter().position(|known| *known == name).map(|at| &pipeline.tables[at]).ok_or_else(|| {
-                Failure::config(format!("cannot run {}: it has no table {wanted}", pipeline.name))
-                    .hint(crate::error::nearest_hint(wanted, known.iter().map(String::as_str)))
-            })
-        })
-        .collect()
-}
-
 /// How the source of `pipeline` is opened for `specs`.
 pub fn opening(pipeline: &Pipeline, specs: &[&TableSpec], application_name: &str) -> source::Options {
     source::Options {
@@ -65,7 +45,9 @@ pub fn opening(pipeline: &Pipeline, specs: &[&TableSpec], application_name: &str
         statement_timeout: pipeline.statement_timeout,
         readers: pipeline.connections,
         raw_encoding: pipeline.encoding.is_some(),
-        needs_activity: specs.iter().any(|spec| spec.replication_key.as_deref().is_some_and(|key| key != "xmin")),
+        needs_activity: specs
+            .iter()
+            .any(|spec| spec.replication_key.as_deref().is_some_and(|key| key != "xmin")),
     }
 }
 
@@ -112,7 +94,7 @@ pub async fn prepare<'a>(
                 state: states.get(&spec.name.to_string()),
                 facts: &source.facts,
                 timezone: &source.timezone,
-                policy: pipeline.on_schema_change,
+                policy: spec.on_schema_change,
                 wishes,
                 hmac_fingerprint: fingerprint.clone(),
             })
@@ -214,9 +196,11 @@ fn fingerprint(key: Option<&SecretString>) -> Result<String> {
     let Some(key) = key else { return Ok(String::new()) };
     let key = key.expose_secret();
     if key.len() < 16 {
-        return Err(Failure::permission(format!("cannot mask: variable {HMAC_KEY} is shorter than 16 bytes"))
-            .hint("Make one with `openssl rand -hex 32` and keep it: another key changes every masked value.")
-            .into());
+        return Err(Failure::permission(format!(
+            "cannot mask: variable {HMAC_KEY} is shorter than 16 bytes"
+        ))
+        .hint("Make one with `openssl rand -hex 32` and keep it: another key changes every masked value.")
+        .into());
     }
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
     mac.update(b"sankofa fingerprint");

@@ -139,8 +139,12 @@ fn dangling(columns: &[String], table: &str, to: &[String], relation: &str) -> S
 /// Names of the columns a check looks at.
 pub fn columns(check: &Check) -> Vec<&str> {
     match &check.rule {
-        Rule::NullRate { column, .. } | Rule::Freshness { column, .. } | Rule::Accepted { column, .. } => vec![column],
-        Rule::Unique(columns) | Rule::References { columns, .. } => columns.iter().map(String::as_str).collect(),
+        Rule::NullRate { column, .. } | Rule::Freshness { column, .. } | Rule::Accepted { column, .. } => {
+            vec![column]
+        }
+        Rule::Unique(columns) | Rule::References { columns, .. } => {
+            columns.iter().map(String::as_str).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -195,7 +199,9 @@ impl Checked {
     /// What it found, for a person.
     pub fn words(&self) -> String {
         let figure = match self.measured {
-            Some(figure) if self.check.starts_with("null_rate") || self.check == "rows.max_change" => percent(figure),
+            Some(figure) if self.check.starts_with("null_rate") || self.check == "rows.max_change" => {
+                percent(figure)
+            }
             Some(figure) => format!("{figure}"),
             None => "nothing".to_owned(),
         };
@@ -234,7 +240,11 @@ mod tests {
 
     #[test]
     fn a_miss_is_told_with_figure_and_bound() {
-        let missed = judge(&check(Rule::NullRate { column: "hire_date".into(), at_most: 0.0 }), "public.e", Some(0.125));
+        let missed = judge(
+            &check(Rule::NullRate { column: "hire_date".into(), at_most: 0.0 }),
+            "public.e",
+            Some(0.125),
+        );
         assert_eq!(missed.words(), "public.e: null_rate(hire_date) is 12.5 %, must be at most 0 %");
     }
 }

@@ -12,7 +12,6 @@ use crate::etl::extract::{Destination, Extracted, Reader};
 use crate::etl::plan::{TablePlan, Wishes};
 use crate::etl::prepare::{self, Ends, Prepared};
 use crate::etl::publish::{self, Publication, TableJob};
-use crate::etl::quality::Checked;
 use crate::etl::source::{self, Source};
 use crate::etl::staging;
 use crate::etl::target::{self, Opening, Target};
@@ -26,6 +25,7 @@ use crate::stop::{Registration, StopSignal};
 use anyhow::Result;
 use futures_util::future::{join_all, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -76,7 +76,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 impl<'a> Request<'a> {
     /// The name of this run's sessions: says who holds the lock.
     pub fn application_name(&self) -> String {
-        format!("sankofa/{} {} {} {}", env!("CARGO_PKG_VERSION"), self.command, self.pipeline.name, self.run_id)
+        format!(
+            "sankofa/{} {} {} {}",
+            env!("CARGO_PKG_VERSION"),
+            self.command,
+            self.pipeline.name,
+            self.run_id
+        )
     }
 
     fn opening<'b>(&'b self, application_name: &'b str) -> Opening<'b> {
@@ -98,7 +104,8 @@ impl<'a> Request<'a> {
         let connection = hands.resolver.connection(&self.project.warehouse.connection).await?;
         let name = self.application_name();
         let target = target::open(&connection, &self.opening(&name)).await?;
-        let cancel = cancel_on_stop(hands.stop, vec![target.publisher.canceller(), target.second.canceller()]);
+        let cancel =
+            cancel_on_stop(hands.stop, vec![target.publisher.canceller(), target.second.canceller()]);
         let asked = Asked {
             pipeline: &self.pipeline.name,
             run_id: self.run_id,
@@ -107,11 +114,7 @@ impl<'a> Request<'a> {
             config_hash: &self.pipeline.config_hash,
         };
         match run::begin(&target.publisher.client, &asked).await? {
-            Begun::AlreadyDone(recorded) => {
-                let mut done: Report = serde_json::from_value(recorded).unwrap_or_else(|_| report.clone());
-                done.status = Status::AlreadyDone;
-                Ok(Err(done))
-            }
+            Begun::AlreadyDone(recorded) => Ok(Err(report.clone().already_done(recorded))),
             Begun::Started(run) => Ok(Ok(Opened { target, connection, run, _cancel: cancel })),
         }
     }
@@ -120,14 +123,19 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// As [`source::open`] and [`prepare::prepare`].
-    pub async fn plan(&self, hands: &Hands<'_>, warehouse: &Session) -> Result<(Source, Prepared<'a>, Registration)> {
+    pub async fn plan(
+        &self,
+        hands: &Hands<'_>,
+        warehouse: &Session,
+    ) -> Result<(Source, Prepared<'a>, Registration)> {
         let connection = hands.resolver.connection(&self.pipeline.source).await?;
         let options = prepare::opening(self.pipeline, &self.specs, &self.application_name());
         let names: Vec<_> = self.specs.iter().map(|spec| spec.name.clone()).collect();
         let source = source::open(&connection, &names, &options).await?;
         let cancel = cancel_on_stop(hands.stop, source.cancellers());
         let ends = Ends { source: &source, warehouse, resolver: hands.resolver };
-        let prepared = prepare::prepare(self.project, self.pipeline, self.specs.clone(), &self.wishes, &ends).await?;
+        let prepared =
+            prepare::prepare(self.project, self.pipeline, self.specs.clone(), &self.wishes, &ends).await?;
         Ok((source, prepared, cancel))
     }
 
@@ -163,7 +171,8 @@ impl<'a> Request<'a> {
         let name = self.application_name();
         let opening = self.opening(&name);
         let encoding = self.pipeline.encoding.as_deref();
-        let sessions = (0..count).map(|_| target::writer(&opened.connection, &opening, &opened.target, encoding));
+        let sessions =
+            (0..count).map(|_| target::writer(&opened.connection, &opening, &opened.target, encoding));
         try_join_all(sessions).await
     }
 
@@ -171,7 +180,13 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// As [`Publication::publish`].
-    pub async fn publish(&self, opened: &Opened, jobs: Vec<TableJob<'_>>, facts: &Facts, report: Report) -> Result<Report> {
+    pub async fn publish(
+        &self,
+        opened: &Opened,
+        jobs: Vec<TableJob<'_>>,
+        facts: &Facts,
+        report: Report,
+    ) -> Result<Report> {
         let mut reported = report.clone();
         let groups: Vec<Vec<TableJob<'_>>> = match self.pipeline.publish {
             crate::config::model::Publish::Together => vec![jobs],
@@ -191,7 +206,13 @@ impl<'a> Request<'a> {
             };
             reported = match publication.publish(reported.clone()).await {
                 Ok(done) => done,
-                Err((error, checked)) => self.after_failure(opened, error, &checked, number == last).await?,
+                Err((error, checked)) => match self.lost_answer(opened, &error, number == last).await? {
+                    Some(recorded) => Report { status: Status::Ok, ..report.clone().already_done(recorded) },
+                    None => {
+                        let _ = publish::keep_checks(&opened.target.second, opened.run, &checked).await;
+                        return Err(error);
+                    }
+                },
             };
         }
         for table in &reported.tables {
@@ -203,17 +224,13 @@ impl<'a> Request<'a> {
         Ok(reported)
     }
 
-    /// A publication failed: keeps its checks; where COMMIT's answer may have been lost, asks.
-    async fn after_failure(&self, opened: &Opened, error: anyhow::Error, checked: &[Checked], last: bool) -> Result<Report> {
-        if last && publish::may_have_committed(&error) && opened.target.publisher.client.is_closed() {
-            let name = self.application_name();
-            let asking = target::look(&opened.connection, &name).await?;
-            if let Some(recorded) = run::recorded(&asking.client, opened.run).await? {
-                return Ok(serde_json::from_value(recorded)?);
-            }
+    /// The connection was lost, perhaps between COMMIT and its answer: the ledger knows.
+    async fn lost_answer(&self, opened: &Opened, error: &anyhow::Error, last: bool) -> Result<Option<Value>> {
+        if !last || !publish::may_have_committed(error) || !opened.target.publisher.client.is_closed() {
+            return Ok(None);
         }
-        let _ = publish::keep_checks(&opened.target.second, opened.run, checked).await;
-        Err(error)
+        let asking = target::look(&opened.connection, &self.application_name()).await?;
+        run::recorded(&asking.client, opened.run).await
     }
 }
 
@@ -250,7 +267,12 @@ pub async fn sync(request: &Request<'_>, hands: &Hands<'_>, report: Report) -> R
     }
 }
 
-async fn stream(request: &Request<'_>, hands: &Hands<'_>, opened: &Opened, mut report: Report) -> Result<Report> {
+async fn stream(
+    request: &Request<'_>,
+    hands: &Hands<'_>,
+    opened: &Opened,
+    mut report: Report,
+) -> Result<Report> {
     let publisher = &opened.target.publisher;
     staging::sweep(publisher, &request.pipeline.name, None).await?;
     let (source, prepared, _cancel) = request.plan(hands, publisher).await?;

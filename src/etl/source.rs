@@ -151,7 +151,8 @@ async fn lock(lead: &Session, names: &[TableName]) -> Result<()> {
         }
     }
     for some in names.chunks(100) {
-        let sql: Vec<String> = some.iter().map(|name| format!("SELECT FROM {} LIMIT 0", name.sql())).collect();
+        let sql: Vec<String> =
+            some.iter().map(|name| format!("SELECT FROM {} LIMIT 0", name.sql())).collect();
         if let Err(error) = lead.client.batch_execute(&sql.join(";")).await {
             return Err(lock_failure(lead, error, some).await);
         }
@@ -164,7 +165,10 @@ async fn lock_failure(lead: &Session, error: tokio_postgres::Error, names: &[Tab
     let waited = error.code().is_some_and(|code| code.code() == "55P03");
     let cannot = match names {
         [one] => format!("cannot lock {one}"),
-        _ => format!("cannot lock the tables from {} on", names.first().map(ToString::to_string).unwrap_or_default()),
+        _ => format!(
+            "cannot lock the tables from {} on",
+            names.first().map(ToString::to_string).unwrap_or_default()
+        ),
     };
     let failure = lead.failure(error, &cannot);
     if !waited || lead.client.batch_execute("ROLLBACK").await.is_err() {
@@ -200,9 +204,11 @@ async fn observe(lead: &Session, options: &Options, warnings: &mut Vec<String>) 
     (facts.system, facts.timeline) = (row.get(3), row.get(4));
     let sees_others: bool = row.get(2);
     if options.needs_activity && !facts.standby && !sees_others {
-        return Err(Failure::permission("cannot see the source's open transactions: a watermark could pass them")
-            .hint("GRANT pg_read_all_stats TO the source role.")
-            .into());
+        return Err(Failure::permission(
+            "cannot see the source's open transactions: a watermark could pass them",
+        )
+        .hint("GRANT pg_read_all_stats TO the source role.")
+        .into());
     }
     let oldest = "SELECT a.xact_start, a.pid, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int8
         FROM pg_catalog.pg_stat_activity a
@@ -220,7 +226,8 @@ async fn observe(lead: &Session, options: &Options, warnings: &mut Vec<String>) 
         }
     }
     if facts.prepared {
-        warnings.push("a prepared transaction is open: the watermark stays where it can be proven".to_owned());
+        warnings
+            .push("a prepared transaction is open: the watermark stays where it can be proven".to_owned());
     }
     Ok(facts)
 }
@@ -280,7 +287,8 @@ impl Source {
     /// As [`public::failure`].
     pub async fn has_null(&self, table: &TableName, column: &str, filter: Option<&str>) -> Result<bool> {
         let filter = filter.map(|sql| format!(" AND ({sql})")).unwrap_or_default();
-        let query = format!("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL{filter})", table.sql(), quote(column));
+        let query =
+            format!("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL{filter})", table.sql(), quote(column));
         let reader = &self.readers[0];
         let row = reader
             .client

@@ -43,6 +43,8 @@ pub struct Manifest {
     pub run: i64,
     /// The environment that it was extracted in.
     pub environment: String,
+    /// Name of the source database, for the guard's patterns.
+    pub database: String,
     /// Hash of the resolved pipeline.
     pub config_hash: String,
     /// When it was written.
@@ -104,12 +106,14 @@ impl StageWriter {
     /// 78 for a recipient that is none; as the file system fails.
     pub fn begin(directory: &Path, encrypt_to: &[String]) -> Result<Self> {
         let recipients = encrypt_to.iter().map(|text| {
-            text.parse::<age::x25519::Recipient>()
-                .map_err(|_| Failure::config("cannot encrypt the stage: `encrypt_to` has no age recipient (age1...)"))
+            text.parse::<age::x25519::Recipient>().map_err(|_| {
+                Failure::config("cannot encrypt the stage: `encrypt_to` has no age recipient (age1...)")
+            })
         });
         let recipients = recipients.collect::<Result<Vec<_>, _>>()?;
         remove(directory)?;
-        fs::create_dir_all(directory).with_context(|| format!("cannot make the stage {}", directory.display()))?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make the stage {}", directory.display()))?;
         let (next, parts) = (AtomicU64::new(0), Arc::default());
         Ok(StageWriter { directory: directory.to_owned(), recipients, next, parts })
     }
@@ -215,7 +219,8 @@ fn write_part(
         part.rows = pack(&mut hashed, batches)?;
     } else {
         let to = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(to).map_err(|_| anyhow!("cannot encrypt the stage"))?;
+        let encryptor =
+            age::Encryptor::with_recipients(to).map_err(|_| anyhow!("cannot encrypt the stage"))?;
         let mut sealed = encryptor.wrap_output(&mut hashed)?;
         part.rows = pack(&mut sealed, batches)?;
         sealed.finish()?;
@@ -256,12 +261,15 @@ pub fn open(directory: &Path, pipeline: &str, run_id: &str) -> Result<Manifest> 
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let torn = || Failure::data(format!("cannot load {pipeline}: the stage's manifest is torn")).hint(again.clone());
+    let torn =
+        || Failure::data(format!("cannot load {pipeline}: the stage's manifest is torn")).hint(again.clone());
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| torn())?;
     match value.get("schema").and_then(serde_json::Value::as_u64) {
         Some(version) if version == u64::from(SCHEMA) => {}
         Some(version) => {
-            let what = format!("cannot load {pipeline}: the stage has version {version}, this binary reads {SCHEMA}");
+            let what = format!(
+                "cannot load {pipeline}: the stage has version {version}, this binary reads {SCHEMA}"
+            );
             return Err(Failure::data(what).hint(again).into());
         }
         None => return Err(torn().into()),
@@ -277,7 +285,11 @@ pub fn open(directory: &Path, pipeline: &str, run_id: &str) -> Result<Manifest> 
 ///
 /// The channel ends after the last piece, or after an error: 65 for a part that is missing, torn
 /// or sealed to another identity. Pieces that came before an error must not be published.
-pub fn read_part(directory: &Path, part: &Part, identity: Option<age::x25519::Identity>) -> mpsc::Receiver<Result<Bytes>> {
+pub fn read_part(
+    directory: &Path,
+    part: &Part,
+    identity: Option<age::x25519::Identity>,
+) -> mpsc::Receiver<Result<Bytes>> {
     let (pieces, taken) = mpsc::channel(4);
     let (path, part) = (directory.join(&part.file), part.clone());
     tokio::task::spawn_blocking(move || {
@@ -294,7 +306,9 @@ fn unpack_part(
     identity: Option<&age::x25519::Identity>,
     pieces: &mpsc::Sender<Result<Bytes>>,
 ) -> Result<()> {
-    let torn = |why: &str| Failure::data(format!("cannot read the stage: {} {why}", part.file)).hint("Extract it again.");
+    let torn = |why: &str| {
+        Failure::data(format!("cannot read the stage: {} {why}", part.file)).hint("Extract it again.")
+    };
     let file = File::open(path).map_err(|_| torn("is missing"))?;
     let mut hashed = HashedReader { inner: file, hash: Sha256::new(), bytes: 0 };
     let read = if part.file.ends_with(".age") {
@@ -305,7 +319,9 @@ fn unpack_part(
         let sealed = age::Decryptor::new_buffered(io::BufReader::new(&mut hashed))
             .map_err(|_| torn("is torn"))?
             .decrypt(std::iter::once(identity as &dyn age::Identity))
-            .map_err(|_| Failure::permission("cannot read the stage: `stage.identity` is not among its recipients"))?;
+            .map_err(|_| {
+                Failure::permission("cannot read the stage: `stage.identity` is not among its recipients")
+            })?;
         send_pieces(sealed, pieces)
     } else {
         send_pieces(&mut hashed, pieces)

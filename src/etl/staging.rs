@@ -10,8 +10,8 @@ use crate::error::Failure;
 use crate::etl::merge;
 use crate::etl::plan::{Action, TablePlan};
 use crate::ledger::STAGING_SCHEMA;
+use crate::pg::Session;
 use crate::pg::copy::{Batch, HEADER, TRAILER};
-use crate::pg::{Session, public};
 use crate::table::{TableName, quote};
 use anyhow::Result;
 use bytes::Bytes;
@@ -50,10 +50,16 @@ pub fn rows_go_to<'a>(plan: &TablePlan, places: &'a Places) -> &'a TableName {
     if straight(plan) { &places.hidden } else { &places.rows }
 }
 
+/// The table that is complete once [`complete`] has been through it.
+pub fn ready(run: i64, number: usize, plan: &TablePlan) -> TableName {
+    let places = Places::of(run, number);
+    if plan.action == Action::Create { places.hidden } else { places.rows }
+}
+
 /// Makes the empty tables that a run's rows go into.
 ///
 /// # Errors
-/// As [`public::failure`]; 77 without CREATE in the staging schema.
+/// As [`crate::pg::public::failure`]; 77 without CREATE in the staging schema.
 pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<()> {
     for (number, plan) in plans.iter().enumerate() {
         let places = Places::of(run, number);
@@ -65,7 +71,8 @@ pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<
         if plan.compare_keys {
             sql.push(merge::create_staging(&places.keys, &plan.layout.key_only()));
         }
-        batch(session, &sql.join(";"), &format!("cannot make room for {} in the warehouse", plan.name)).await?;
+        batch(session, &sql.join(";"), &format!("cannot make room for {} in the warehouse", plan.name))
+            .await?;
     }
     Ok(())
 }
@@ -75,7 +82,7 @@ pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<
 /// `keep` spares one run's tables.
 ///
 /// # Errors
-/// As [`public::failure`].
+/// As [`crate::pg::public::failure`].
 pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Result<()> {
     let query = "SELECT c.relname::text FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -103,7 +110,7 @@ async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
 /// statistics, and its keys are proven where the source does not prove them.
 ///
 /// # Errors
-/// 65 for keys that are NULL or stand more than once; as [`public::failure`].
+/// 65 for keys that are NULL or stand more than once; as [`crate::pg::public::failure`].
 pub async fn complete(session: &Session, run: i64, number: usize, plan: &TablePlan) -> Result<()> {
     let places = Places::of(run, number);
     let cannot = format!("cannot prepare the rows of {}", plan.name);
@@ -120,13 +127,22 @@ pub async fn complete(session: &Session, run: i64, number: usize, plan: &TablePl
         }
         sql.push_str(&merge::complete_target(&places.hidden, &plan.layout.key, run));
         sql.push_str(&format!("ANALYZE {};", places.hidden.sql()));
-        return session.client.batch_execute(&sql).await.map_err(|error| duplicate_or(session, error, plan, &cannot));
+        return session
+            .client
+            .batch_execute(&sql)
+            .await
+            .map_err(|error| duplicate_or(session, error, plan, &cannot));
     }
     batch(session, &format!("ANALYZE {}", places.rows.sql()), &cannot).await
 }
 
 /// A unique violation while the key is made means that the source's rows are not told apart by it.
-fn duplicate_or(session: &Session, error: tokio_postgres::Error, plan: &TablePlan, cannot: &str) -> anyhow::Error {
+fn duplicate_or(
+    session: &Session,
+    error: tokio_postgres::Error,
+    plan: &TablePlan,
+    cannot: &str,
+) -> anyhow::Error {
     match error.code().map(|code| code.code()) {
         Some("23505") => bad_keys(plan, "stand more than once").into(),
         Some("23502") => bad_keys(plan, "are NULL").into(),
@@ -166,25 +182,37 @@ impl<'a> CopyWriter<'a> {
     /// Begins to copy rows into `table`, in the order of its columns.
     ///
     /// # Errors
-    /// As [`public::failure`].
+    /// As [`crate::pg::public::failure`].
     pub async fn begin(session: &'a Session, table: &TableName) -> Result<Self> {
+        let mut writer = Self::stream(session, table, 0).await?;
+        writer.pass(Bytes::from_static(HEADER)).await?;
+        Ok(writer)
+    }
+
+    /// Begins to copy a whole stream of `rows` rows, header and trailer included.
+    ///
+    /// # Errors
+    /// As [`crate::pg::public::failure`].
+    pub async fn stream(session: &'a Session, table: &TableName, rows: u64) -> Result<Self> {
         let sql = format!("COPY {} FROM STDIN (FORMAT binary)", table.sql());
         let sink = session.client.copy_in(&sql).await.map_err(|error| session.failure(error, CANNOT))?;
-        let mut writer = CopyWriter { session, sink: Box::pin(sink), sent: 0 };
-        writer.raw(Bytes::from_static(HEADER)).await?;
-        Ok(writer)
+        Ok(CopyWriter { session, sink: Box::pin(sink), sent: rows })
     }
 
     /// Sends a batch.
     ///
     /// # Errors
-    /// As [`public::failure`]: 65 for a value that the warehouse cannot hold.
+    /// As [`crate::pg::public::failure`]: 65 for a value that the warehouse cannot hold.
     pub async fn write(&mut self, batch: Batch) -> Result<()> {
         self.sent += batch.rows;
-        self.raw(Bytes::from(batch.data)).await
+        self.pass(Bytes::from(batch.data)).await
     }
 
-    async fn raw(&mut self, bytes: Bytes) -> Result<()> {
+    /// Sends a piece of the stream as it is.
+    ///
+    /// # Errors
+    /// As [`CopyWriter::write`].
+    pub async fn pass(&mut self, bytes: Bytes) -> Result<()> {
         match self.sink.feed(bytes).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.why(error).await),
@@ -199,12 +227,20 @@ impl<'a> CopyWriter<'a> {
         }
     }
 
-    /// Ends the COPY and returns how many rows the server has taken.
+    /// Sends the trailer and ends the COPY; returns how many rows the server has taken.
     ///
     /// # Errors
-    /// As [`public::failure`]; 1 if the server counts otherwise than we do.
+    /// As [`CopyWriter::end`].
     pub async fn finish(mut self) -> Result<u64> {
-        self.raw(Bytes::from_static(&TRAILER)).await?;
+        self.pass(Bytes::from_static(&TRAILER)).await?;
+        self.end().await
+    }
+
+    /// Ends the COPY after a stream that had its trailer.
+    ///
+    /// # Errors
+    /// As [`crate::pg::public::failure`]; 1 if the server counts otherwise than we do.
+    pub async fn end(mut self) -> Result<u64> {
         let taken = self.sink.as_mut().finish().await.map_err(|error| self.session.failure(error, CANNOT))?;
         if taken != self.sent {
             return Err(anyhow::anyhow!("{} rows were sent to the warehouse, it counts {taken}", self.sent));
@@ -214,8 +250,3 @@ impl<'a> CopyWriter<'a> {
 }
 
 const CANNOT: &str = "cannot copy rows into the warehouse";
-
-/// As [`public::failure`], for a session that is only borrowed as a client.
-pub fn failure(error: tokio_postgres::Error) -> anyhow::Error {
-    public::failure(error, CANNOT)
-}

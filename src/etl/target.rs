@@ -54,7 +54,12 @@ pub async fn open(connection: &Connection, opening: &Opening<'_>) -> Result<Targ
 ///
 /// # Errors
 /// As [`open`].
-pub async fn writer(connection: &Connection, opening: &Opening<'_>, of: &Target, encoding: Option<&str>) -> Result<Session> {
+pub async fn writer(
+    connection: &Connection,
+    opening: &Opening<'_>,
+    of: &Target,
+    encoding: Option<&str>,
+) -> Result<Session> {
     let session = session(connection, opening, Some(&of.publisher)).await?;
     if let Some(encoding) = encoding {
         session.set(&[("client_encoding".to_owned(), encoding.to_owned())]).await?;
@@ -71,7 +76,11 @@ pub async fn look(connection: &Connection, application_name: &str) -> Result<Ses
     connect(connection, &options).await
 }
 
-async fn session(connection: &Connection, opening: &Opening<'_>, beside: Option<&Session>) -> Result<Session> {
+async fn session(
+    connection: &Connection,
+    opening: &Opening<'_>,
+    beside: Option<&Session>,
+) -> Result<Session> {
     let mut options = SessionOptions::named(opening.application_name)
         .set("client_encoding", "UTF8")
         .set("DateStyle", "ISO, YMD")
@@ -93,8 +102,12 @@ async fn session(connection: &Connection, opening: &Opening<'_>, beside: Option<
 
 fn refuse_unwritable(session: &Session) -> Result<(), Failure> {
     if session.in_recovery {
-        return Err(Failure::temporary("cannot write to the warehouse: the server is in recovery (a standby)")
-            .hint("Point the connection at the primary, or name all hosts with target_session_attrs=read-write."));
+        return Err(Failure::temporary(
+            "cannot write to the warehouse: the server is in recovery (a standby)",
+        )
+        .hint(
+            "Point the connection at the primary, or name all hosts with target_session_attrs=read-write.",
+        ));
     }
     if session.read_only {
         return Err(Failure::config("cannot write to the warehouse: its transactions are read only")

@@ -143,7 +143,8 @@ fn broken_line(last: &Watermark, kind: &KeyKind, facts: &Facts) -> Option<String
 /// `high` is the greatest key among them; `cap` is what [`Facts::oldest_or_clock`] is in the key's
 /// unit (not used for integers and `xmin`); `full` says that every row was read.
 pub fn advance(last: Option<&Watermark>, key: &str, kind: &KeyKind, facts: &Facts, seen: Seen) -> Watermark {
-    let last = last.filter(|last| last.key == key && last.kind == *kind && broken_line(last, kind, facts).is_none());
+    let last =
+        last.filter(|last| last.key == key && last.kind == *kind && broken_line(last, kind, facts).is_none());
     let mut past = last.map(|last| last.past.clone()).unwrap_or_default();
     let high = if seen.full { seen.high } else { seen.high.max(last.and_then(|last| last.high)) };
     if seen.full {

@@ -116,8 +116,10 @@ fn numbers(version: &str) -> Vec<u32> {
 /// As [`check`], and as [`public::failure`].
 pub async fn upgrade(client: &Client, environment: &str, owner: Option<&str>) -> Result<(i32, i32)> {
     let cannot = "cannot set up schema sankofa in the warehouse";
-    let run = async |sql: &str| client.batch_execute(sql).await.map_err(|error| public::failure(error, cannot));
-    run("BEGIN; SET LOCAL lock_timeout = '30s'; SELECT pg_catalog.pg_advisory_xact_lock(7310293847561)").await?;
+    let run =
+        async |sql: &str| client.batch_execute(sql).await.map_err(|error| public::failure(error, cannot));
+    run("BEGIN; SET LOCAL lock_timeout = '30s'; SELECT pg_catalog.pg_advisory_xact_lock(7310293847561)")
+        .await?;
     let outcome = async {
         if let Some(owner) = owner {
             run(&format!("SET LOCAL ROLE {}", quote(owner))).await?;
@@ -156,8 +158,7 @@ pub async fn grant_reader(client: &Client, reader: &str) -> Result<()> {
         "GRANT USAGE ON SCHEMA sankofa TO {reader};
          GRANT SELECT ON sankofa.runs, sankofa.tables, sankofa.watermarks, sankofa.contracts, sankofa.checks TO {reader}"
     );
-    client
-        .batch_execute(&sql)
-        .await
-        .map_err(|error| public::failure(error, &format!("cannot let {reader} read the views of schema sankofa")))
+    client.batch_execute(&sql).await.map_err(|error| {
+        public::failure(error, &format!("cannot let {reader} read the views of schema sankofa"))
+    })
 }

@@ -147,7 +147,12 @@ pub async fn write(client: &Client, left: &Left<'_>) -> Result<()> {
 ///
 /// # Errors
 /// As [`public::failure`].
-pub async fn reset(client: &Client, pipeline: &str, table: &TableName, watermark: Option<(Value, String)>) -> Result<bool> {
+pub async fn reset(
+    client: &Client,
+    pipeline: &str,
+    table: &TableName,
+    watermark: Option<(Value, String)>,
+) -> Result<bool> {
     let name = table.to_string();
     let (value, text) = watermark.map_or((None, None), |(value, text)| (Some(value), Some(text)));
     let sql = "UPDATE sankofa.table_state SET watermark = $3, watermark_text = $4, deletes_at = NULL

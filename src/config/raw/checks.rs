@@ -4,7 +4,7 @@
 
 use super::{Form, No, Ordered};
 use crate::config::model::{Scope, Severity};
-use crate::config::words::{Length, Share};
+use crate::config::words::{Length, Share, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,9 +26,9 @@ pub struct Checks {
     pub freshness: Ordered<Form<Length, No, Bound<Length>>>,
     /// The values a column may have, as text; NULL is always one: `{gender: [M, F]}`.
     #[serde(default)]
-    pub accepted: Ordered<Form<No, Vec<String>, Accepted>>,
+    pub accepted: Ordered<Form<No, Vec<Text>, Accepted>>,
     /// Where each value of a column must be found in the warehouse: `{emp_no: hr.employee.emp_no}`.
-    pub references: Option<Form<No, Vec<Reference>, Ordered<Form<String, No, To>>>>,
+    pub references: Option<References>,
     /// Queries on the warehouse that must return no row; `{table}` stands for the rows in scope.
     #[serde(default)]
     pub sql: Ordered<Form<String, No, Sql>>,
@@ -83,12 +83,15 @@ pub struct Unique {
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
     /// The values, as text.
-    pub values: Vec<String>,
+    pub values: Vec<Text>,
     /// `fail` (default) or `warn`.
     pub severity: Option<Severity>,
     /// `batch` (default), or `table`.
     pub scope: Option<Scope>,
 }
+
+/// `references:`, by column or as a list for several columns together.
+pub type References = Form<No, Vec<Reference>, Ordered<Form<String, No, To>>>;
 
 /// Where one column points to, with severity and scope.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -60,7 +60,7 @@ fn row_counts(at: At<'_>, rows: &Rows) -> Result<Vec<Check>, Fault> {
         .map(|rule| check(rule, rows.severity, rows.scope, Scope::Table))
         .collect();
     if rules.is_empty() {
-        return Err(at.fault(&["rows"], "one of min, max, max_change is expected"));
+        return Err(at.fault(&["rows"], "expected one of min, max, max_change"));
     }
     Ok(rules)
 }
@@ -95,9 +95,12 @@ fn by_column(at: At<'_>, raw: &Checks, found: &mut Vec<Check>) -> Result<(), Fau
             Form::Word(no) => match *no {},
         };
         if values.is_empty() {
-            return Err(at.fault(&["accepted", column], "at least one value is expected"));
+            return Err(at.fault(&["accepted", column], "expected at least one value"));
         }
-        let rule = Rule::Accepted { column: column.clone(), values: values.clone() };
+        let rule = Rule::Accepted {
+            column: column.clone(),
+            values: values.iter().map(|value| value.0.clone()).collect(),
+        };
         found.push(check(rule, severity, scope, Scope::Batch));
     }
     Ok(())
@@ -148,7 +151,7 @@ fn references(at: At<'_>, raw: &Checks, found: &mut Vec<Check>) -> Result<(), Fa
             };
             let parts = split_identifiers(to).ok().and_then(|parts| <[String; 3]>::try_from(parts).ok());
             let [schema, name, to] = parts.ok_or_else(|| {
-                at.fault(&["references", column], "schema.table.column is expected, in the warehouse")
+                at.fault(&["references", column], "expected schema.table.column, in the warehouse")
             })?;
             let rule = Rule::References {
                 columns: vec![column.clone()],
@@ -172,9 +175,8 @@ fn composite(at: At<'_>, index: &str, reference: &Reference) -> Result<Check, Fa
     if reference.columns.len() != reference.to.len() {
         return Err(at.fault(&["references", index, "to"], "it has not as many columns as `columns`"));
     }
-    let table = TableName::parse(&reference.table).map_err(|_| {
-        at.fault(&["references", index, "table"], "schema.table is expected, in the warehouse")
-    })?;
+    let table = TableName::parse(&reference.table)
+        .map_err(|_| at.fault(&["references", index, "table"], "expected schema.table, in the warehouse"))?;
     let rule = Rule::References { columns: reference.columns.clone(), table, to: reference.to.clone() };
     Ok(check(rule, reference.severity, reference.scope, Scope::Batch))
 }

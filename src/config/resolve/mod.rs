@@ -39,7 +39,7 @@ impl<'a> At<'a> {
     /// A [`Fault`]: it is empty, too long for PostgreSQL, or holds what no name can hold.
     pub fn identifier(&self, path: &[&str], name: &str) -> Result<(), Fault> {
         if name.is_empty() || name.contains('\0') {
-            return Err(self.fault(path, "a name is expected"));
+            return Err(self.fault(path, "expected a name"));
         }
         if name.len() > MAX_IDENTIFIER {
             let what = format!("name {} has {} bytes", shown(name), name.len());
@@ -54,7 +54,7 @@ impl<'a> At<'a> {
     /// A [`Fault`] at the first that is wrong.
     pub fn identifiers(&self, path: &[&str], names: &[String]) -> Result<(), Fault> {
         if names.is_empty() {
-            return Err(self.fault(path, "at least one name is expected"));
+            return Err(self.fault(path, "expected at least one name"));
         }
         for (index, name) in names.iter().enumerate() {
             let index_text = index.to_string();
@@ -73,7 +73,19 @@ impl<'a> At<'a> {
     /// A [`Fault`]: it is empty, or holds white space.
     pub fn id(&self, path: &[&str], id: &str) -> Result<(), Fault> {
         if id.is_empty() || id.len() > 250 || id.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(self.fault(path, "an id without white space is expected"));
+            return Err(self.fault(path, "expected an id without white space"));
+        }
+        Ok(())
+    }
+
+    /// Checks the name of a time zone that stands at `path`; whether there is one is the server's to say.
+    ///
+    /// # Errors
+    /// A [`Fault`]: no zone is called so.
+    pub fn timezone(&self, path: &[&str], zone: Option<&str>) -> Result<(), Fault> {
+        let sign = |c: char| c.is_ascii_alphanumeric() || "_+-/".contains(c);
+        if zone.is_some_and(|zone| zone.is_empty() || !zone.chars().all(sign)) {
+            return Err(self.fault(path, "expected a time zone such as Africa/Accra"));
         }
         Ok(())
     }

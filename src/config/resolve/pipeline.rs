@@ -4,7 +4,7 @@
 //! Out:   the pipeline with its hash. Holds: no two of its tables share a target.
 
 use super::{At, table};
-use crate::config::model::{Pipeline, Publish, Schedule, SchemaPolicy};
+use crate::config::model::{Pipeline, Publish, Schedule, SchemaPolicy, TableSpec};
 use crate::config::node::{Fault, Node, shown};
 use crate::config::raw::Form;
 use crate::config::raw::pipeline::{PipelineFile, ScheduleKeys};
@@ -32,6 +32,7 @@ pub fn pipeline(
     check_name(at, raw, name)?;
     at.id(&["source"], &raw.source)?;
     check_schema(at, &raw.schema)?;
+    check_limits(at, raw)?;
     let policy = raw.on_schema_change.unwrap_or(SchemaPolicy::FullRefresh);
     let mut pipeline = Pipeline {
         name: name.to_owned(),
@@ -69,27 +70,40 @@ fn check_schema(at: At<'_>, schema: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A limit of nothing would mean no limit to PostgreSQL, which counts milliseconds in 31 bits.
+fn check_limits(at: At<'_>, raw: &PipelineFile) -> Result<(), Fault> {
+    let timeout = raw.statement_timeout.map(|length| length.0);
+    if timeout.is_some_and(|t| t.is_zero() || t > Duration::from_millis(i32::MAX as u64)) {
+        return Err(at.fault(&["statement_timeout"], "expected a duration above 0s and up to 24d"));
+    }
+    if raw.max_row_bytes.is_some_and(|size| size.0 < 1024) {
+        return Err(at.fault(&["max_row_bytes"], "expected 1KiB or more"));
+    }
+    let name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if raw.encoding.as_ref().is_some_and(|encoding| encoding.is_empty() || !encoding.chars().all(name)) {
+        return Err(at.fault(&["encoding"], "expected an encoding such as WIN1252"));
+    }
+    Ok(())
+}
+
 fn connections(at: At<'_>, raw: &PipelineFile) -> Result<usize, Fault> {
     match raw.connections {
         None => Ok(2),
         Some(n @ 1..=64) => Ok(n as usize),
-        Some(_) => Err(at.fault(&["connections"], "a number from 1 to 64 is expected")),
+        Some(_) => Err(at.fault(&["connections"], "expected a number from 1 to 64")),
     }
 }
 
-fn tables(
-    root: &Node,
-    raw: &PipelineFile,
-    policy: SchemaPolicy,
-) -> Result<Vec<crate::config::model::TableSpec>, Fault> {
+fn tables(root: &Node, raw: &PipelineFile, policy: SchemaPolicy) -> Result<Vec<TableSpec>, Fault> {
     let defaults = raw.defaults.clone().unwrap_or_default();
     if let Some(key) = &defaults.replication_key {
         At::new(root, &["defaults"]).identifier(&["replication_key"], key)?;
     }
+    At::new(root, &["defaults"]).timezone(&["timezone"], defaults.timezone.as_deref())?;
     if raw.tables.0.is_empty() {
-        return Err(root.fault(&["tables"], "at least one table is expected"));
+        return Err(root.fault(&["tables"], "expected at least one table"));
     }
-    let mut found: Vec<crate::config::model::TableSpec> = Vec::new();
+    let mut found: Vec<TableSpec> = Vec::new();
     for (key, keys) in &raw.tables.0 {
         let path = ["tables", key.as_str()];
         let at = At::new(root, &path);
@@ -131,15 +145,10 @@ fn schedule(at: At<'_>, raw: &PipelineFile) -> Result<Schedule, Fault> {
         let fields =
             cron.split_whitespace().count() == 5 && cron.split_whitespace().all(|f| f.chars().all(sign));
         if !named && !fields {
-            let what = "five fields such as \"0 3 * * *\", or @daily and the like, are expected";
+            let what = "expected five fields such as \"0 3 * * *\", or @daily and the like";
             return Err(at.fault(&["schedule", "cron"], what));
         }
-        let zone = |zone: &str| {
-            !zone.is_empty() && zone.chars().all(|c| c.is_ascii_alphanumeric() || "_+-/".contains(c))
-        };
-        if timezone.as_deref().is_some_and(|name| !zone(name)) {
-            return Err(at.fault(&["schedule", "timezone"], "a time zone such as Africa/Accra is expected"));
-        }
+        at.timezone(&["schedule", "timezone"], timezone.as_deref())?;
     }
     Ok(Schedule {
         timezone: keys.as_ref().and_then(|k| k.timezone.clone()).unwrap_or_else(|| "UTC".to_owned()),

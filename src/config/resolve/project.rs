@@ -27,9 +27,7 @@ pub fn project(
 ) -> Result<Project, Fault> {
     let at = At::new(root, &[]);
     if raw.version != 1 {
-        return Err(at
-            .fault(&["version"], "version 1 is expected")
-            .hint("This binary reads version 1 only."));
+        return Err(at.fault(&["version"], "expected version 1").hint("This binary reads version 1 only."));
     }
     if let Some(backups) = &raw.backups {
         check_backups(at, raw, backups)?;
@@ -51,7 +49,7 @@ pub fn project(
 fn secrets(at: At<'_>, raw: &ProjectFile) -> Result<Vec<SecretPlace>, Fault> {
     let Some(places) = &raw.secrets else { return Ok(vec![SecretPlace::Environment]) };
     if places.is_empty() {
-        return Err(at.fault(&["secrets"], "at least one place is expected"));
+        return Err(at.fault(&["secrets"], "expected at least one place"));
     }
     Ok(places
         .iter()
@@ -94,7 +92,7 @@ fn recipients(at: At<'_>, path: &[&str], list: &[String]) -> Result<(), Fault> {
         if !recipient.starts_with("age1") {
             let index = index.to_string();
             let here: Vec<&str> = path.iter().copied().chain([index.as_str()]).collect();
-            return Err(at.fault(&here, "an age recipient, `age1...`, is expected"));
+            return Err(at.fault(&here, "expected an age recipient, `age1...`"));
         }
     }
     Ok(())
@@ -108,7 +106,7 @@ fn stage(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Option<Stage>, Fa
             .hint("Name a store that is a directory."));
     };
     if directory.is_empty() {
-        return Err(at.fault(&["stores", &keys.store, "directory"], "a directory is expected"));
+        return Err(at.fault(&["stores", &keys.store, "directory"], "expected a directory"));
     }
     recipients(at, &["stage", "encrypt_to"], &keys.encrypt_to)?;
     if !keys.encrypt_to.is_empty() && keys.identity.is_none() {
@@ -153,7 +151,7 @@ fn check_notify(at: At<'_>, raw: &ProjectFile) -> Result<(), Fault> {
         ];
         let mut ids = ids.into_iter().flatten();
         let (Some((key, id)), None) = (ids.next(), ids.next()) else {
-            return Err(at.fault(&["notify", &index], "exactly one of webhook, mail is expected"));
+            return Err(at.fault(&["notify", &index], "expected exactly one of webhook, mail"));
         };
         at.id(&["notify", &index, key, "connection"], id)?;
     }

@@ -41,6 +41,7 @@ pub fn table(
     at.identifier(&[], &name.name)?;
     let target = keys.target.clone().unwrap_or_else(|| name.name.clone());
     at.identifier(&["target"], &target)?;
+    at.timezone(&["timezone"], keys.timezone.as_deref())?;
     let mode = mode(keys, defaults);
     let replication_key = replication_key(at, mode, keys, defaults)?;
     let key = key_columns(at, keys)?;

@@ -203,7 +203,9 @@ fn refuse_roles(tokens: &[Token]) -> Result<(), String> {
         if token.is("reset") && (role(1) || is(1, "all")) {
             return Err("RESET changes the role or the session".into());
         }
-        if token.is_name("set_config") && !next(2).is_some_and(harmless_setting) {
+        let named =
+            next(2).is_some_and(harmless_setting) && next(3).is_some_and(|t| t.kind == Kind::Sign(','));
+        if token.is_name("set_config") && !named {
             return Err("set_config changes the role, or a setting whose name cannot be seen".into());
         }
         if token.is_name("pg_settings") && updates {

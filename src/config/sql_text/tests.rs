@@ -19,7 +19,7 @@ fn a_script_is_split_at_its_own_semicolons_only() {
         "select $a$ $$ ; $b$ $a$",
         "select \"a;b\", \"c\"\"d;\"",
         "select /* ; /* ; */ ; */ 1",
-        "select 1 -- ;",
+        "select 1 -- ;\n",
         "create rule r as on insert to t do also (insert into u values (1); insert into v values (2))",
         "create or replace function f() returns int language sql begin atomic select case when true then 1 end; select 2; end",
         "create function f() returns void language plpgsql as $f$ begin perform 1; end $f$",

@@ -138,6 +138,10 @@ fn the_schema_knows_every_key_and_describes_it() {
     assert_eq!(pipeline["required"], serde_json::json!(["source", "schema", "tables"]));
     let table = &pipeline["$defs"]["Table"];
     assert!(table["properties"]["replication_key"]["description"].is_string());
+    assert_eq!(table["properties"]["replication_key"]["type"], "string");
+    assert_eq!(table["properties"]["mode"]["$ref"], "#/$defs/Mode");
+    let tables = pipeline["properties"]["tables"]["additionalProperties"].to_string();
+    assert!(tables.contains("null"), "a table alone is allowed: {tables}");
     assert_eq!(
         editor_header("../schemas/pipeline.json"),
         "# yaml-language-server: $schema=../schemas/pipeline.json"

@@ -42,23 +42,18 @@ fn an_unknown_word_names_the_nearest_and_is_not_quoted() {
 #[test]
 fn nothing_where_a_word_belongs_is_never_no_mask() {
     for null in ["", "~", "null", "Null", "NULL"] {
-        refused_table(
-            &format!("{{mask: {{a: {null}}}}}"),
-            if null.is_empty() { 23 } else { 24 },
-            "nothing stands",
-            "",
-        );
+        refused_table(&format!("{{mask: {{a: {null}}}}}"), 21, ", found nothing", "");
     }
     refused(
         "source: s\nschema: w\ntables:\n  public.t:\n    mask:\n      a:\n",
-        "6:9",
-        "nothing stands where one of hmac",
+        "6:7",
+        "expected one of hmac",
         "",
     );
     refused(
         "source: s\nschema: w\ntables:\n  public.t:\n    mask:\n",
-        "5:10",
-        "nothing stands where keys and values",
+        "5:5",
+        "expected keys and values, found nothing",
         "",
     );
     for keys in [
@@ -71,9 +66,9 @@ fn nothing_where_a_word_belongs_is_never_no_mask() {
         "{lookback: }",
     ] {
         let (what, _) = told(one("", keys));
-        assert!(what.contains("nothing stands") || what.contains("nothing"), "{keys}: {what}");
+        assert!(what.contains(", found nothing"), "{keys}: {what}");
     }
-    refused("source:\nschema: w\ntables: {public.t: }\n", "1:8", "nothing stands where a word", "");
+    refused("source:\nschema: w\ntables: {public.t: }\n", "1:1", "expected a word", "");
     assert!(told(one("", "{mask: {a: 'null'}}")).0.contains("one of hmac"));
 }
 
@@ -184,11 +179,11 @@ fn what_is_written_badly_is_refused_where_it_stands() {
         ("{filter: 'a = 1; drop table t'}", "the filter is refused: it holds a `;`"),
         ("{filter: 'a = 1 -- x'}", "the filter is refused: it holds a comment"),
         ("{filter: 'a = 1) or (1 = 1'}", "closes nothing"),
-        ("{drop: yes}", "true or false is expected"),
+        ("{drop: yes}", "expected true or false"),
         ("{key: []}", "at least one name"),
         ("{key: [a, a]}", "\"a\" stands here twice"),
-        ("[a]", "a list stands where keys and values are expected"),
-        ("word", "a word stands where keys and values"),
+        ("[a]", "expected keys and values, found a list"),
+        ("word", "expected keys and values, found a word"),
     ] {
         let (told_what, _) = told(one("", keys));
         assert!(told_what.contains(what), "{keys}\n{told_what}");
@@ -199,10 +194,15 @@ fn what_is_written_badly_is_refused_where_it_stands() {
         ("source: s\nschema: w\nconnections: 0", "1 to 64"),
         ("source: s\nschema: w\nconnections: two", "a whole number"),
         ("source: s\nschema: w\nmax_row_bytes: 1MB", "a size such as"),
+        ("source: s\nschema: w\nstatement_timeout: 0s", "above 0s"),
+        ("source: s\nschema: w\nstatement_timeout: 25d", "up to 24d"),
+        ("source: s\nschema: w\nmax_row_bytes: 0", "1KiB or more"),
+        ("source: s\nschema: w\nencoding: \"'\"", "an encoding such as"),
+        ("source: s\nschema: w\ndefaults: {timezone: 'a b'}", "a time zone"),
         ("source: s\nschema: sankofa", "not for pipelines"),
         ("source: s\nschema: pg_temp", "not for pipelines"),
         ("source: 'a b'\nschema: w", "an id without white space"),
-        ("source: {singer: tap}\nschema: w", "keys and values stands where a word"),
+        ("source: {singer: tap}\nschema: w", "expected a word, found keys and values"),
         ("source: s\nschema: w\nschedule: {cron: never}", "five fields"),
         ("source: s\nschema: w\nschedule: {cron: '@daily', timezone: 'a b'}", "a time zone"),
         ("source: s\nschema: w\nname: q", "it is pipeline \"q\", not \"p\""),
@@ -224,7 +224,7 @@ fn a_file_that_is_no_yaml_says_where() {
     refused("source: [s\nschema: w\n", "2:7", "it is not YAML", "");
     refused("source: s\n  schema: w\n", "2:9", "it is not YAML", "");
     refused("", "1:1", "it is empty", "");
-    refused("- a\n", "1:1", "a list stands where keys and values", "");
+    refused("- a\n", "1:1", "expected keys and values, found a list", "");
     let d = dir(&[("sankofa.yaml", PROJECT.as_bytes()), ("pipelines/p.yaml", b"source: s\nschema: \xff\n")]);
     let (what, _) = told(load_pipeline(&d.files, &load_project(&d.files).unwrap(), "p"));
     assert_eq!(what, "cannot read pipelines/p.yaml:2:9: it is not UTF-8");
@@ -258,4 +258,30 @@ fn what_is_not_there_is_named_with_the_nearest() {
     let (what, _) = told(pipeline_names(&dir(&[]).files));
     assert!(what.contains("cannot list pipelines"));
     assert!(told(pipeline_names(&dir(&[("pipelines/a.yml", b"")]).files)).0.contains("end in .yaml"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, ..Default::default() })]
+
+    /// A file torn or scribbled on anywhere is read, or refused with its place; nothing panics.
+    #[test]
+    fn whatever_is_wrong_names_file_line_and_column(
+        operator in proptest::bool::ANY,
+        at in 0usize..2000,
+        cut in 0usize..12,
+        put in "[a-z0-9:,~&*!|>%@`'\"{}\\[\\]#?\\$\n\t -]{0,4}",
+    ) {
+        let file = if operator { "sankofa.yaml" } else { "pipelines/hr.yaml" };
+        let mut text = std::fs::read_to_string(design().project_dir.join(file)).unwrap();
+        let start = at % text.len();
+        let end = (start + cut).min(text.len());
+        text.replace_range(start..end, &put);
+        let (accepted, told) = secrets::everything_told(file, &text);
+        if !accepted {
+            let place = told.split(&format!("cannot read {file}:")).nth(1).unwrap_or_default();
+            let mut numbers = place.split(':').map(str::parse::<usize>);
+            let (line, column) = (numbers.next(), numbers.next());
+            proptest::prop_assert!(matches!((line, column), (Some(Ok(1..)), Some(Ok(1..)))), "{}", told);
+        }
+    }
 }

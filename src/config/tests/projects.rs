@@ -42,7 +42,7 @@ fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
         "",
     );
     refused("guard: {never: [a.b]}", "3:17", "a pattern is database.schema.table", "");
-    refused("guard: {mask: {'a.b.c.d': }}", "3:25", "nothing stands where one of hmac", "");
+    refused("guard: {mask: {'a.b.c.d': }}", "3:16", "expected one of hmac", "");
     refused("guard: {mask: {a: hmac}}", "3:19", "a pattern is", "");
     refused("guard: {sources: {x: []}}", "3:19", "at least one name", "");
     refused("notify: [{when: [failure]}]", "3:10", "exactly one of webhook, mail", "");
@@ -71,7 +71,7 @@ fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
     refused("backups: {defaults: {keep: {days: 3, at_least: 0}}}", "3:22", "1 or more", "");
     refused("drill: {connection: ''}", "3:21", "an id", "");
     let (what, _) = told(project_of("version: 2\nwarehouse: {connection: x}\n"));
-    assert_eq!(what, "cannot read sankofa.yaml:1:10: version 1 is expected");
+    assert_eq!(what, "cannot read sankofa.yaml:1:10: expected version 1");
 }
 
 const ENVIRONMENTS: &str = "version: 1
@@ -123,7 +123,7 @@ fn sankofa_config_names_the_operators_file_and_relative_stores_start_there() {
     assert_eq!(project.root, d.directory.path().join("etc"));
     std::fs::write(&path, "version: one\n").unwrap();
     let (what, _) = told(load_project(&d.files));
-    assert!(what.contains("etc/ops.yaml:1:10: a whole number is expected"), "{what}");
+    assert!(what.contains("etc/ops.yaml:1:10: expected a whole number"), "{what}");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_project_that_may_not_be_read_is_77() {
     use std::os::unix::fs::PermissionsExt;
     let d = dir(&[("sankofa.yaml", PROJECT.as_bytes())]);
     let path = d.directory.path().join("sankofa.yaml");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o0)).unwrap();
     // root reads everything: then there is nothing to refuse.
     if let Err(error) = load_project(&d.files) {
         assert_eq!(classify(&error).kind, Kind::Permission);

@@ -17,8 +17,11 @@ pub async fn run(publication: &Publication<'_>) -> Result<()> {
         return Ok(());
     }
     let Some(role) = &publication.warehouse.after_role else {
-        let what = format!("cannot run `after:` of {}: sankofa.yaml names no after_role", publication.pipeline.name);
-        return Err(Failure::config(what).hint("Set `warehouse: {after_role: ...}`: its rights are all that `after:` has.").into());
+        let what =
+            format!("cannot run `after:` of {}: sankofa.yaml names no after_role", publication.pipeline.name);
+        return Err(Failure::config(what)
+            .hint("Set `warehouse: {after_role: ...}`: its rights are all that `after:` has.")
+            .into());
     };
     let (role, function) = (quote(role), format!("{STAGING_SCHEMA}.r{}_after", publication.run));
     let make = format!(
@@ -33,8 +36,8 @@ pub async fn run(publication: &Publication<'_>) -> Result<()> {
     publication.execute(&make, "cannot prepare `after:`").await?;
     let call = format!("SELECT {function}($1)");
     for (path, text) in &publication.pipeline.after {
-        let statements = sql_text::statements(text)
-            .map_err(|why| Failure::config(format!("cannot run {path}: {why}")))?;
+        let statements =
+            sql_text::statements(text).map_err(|why| Failure::config(format!("cannot run {path}: {why}")))?;
         for (number, statement) in statements.iter().enumerate() {
             let cannot = format!("cannot run statement {} of {path}", number + 1);
             let ran = publication.session.client.execute(&call, &[statement]).await;

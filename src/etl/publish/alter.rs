@@ -24,7 +24,8 @@ pub async fn before(publication: &Publication<'_>) -> Result<()> {
         if clauses.is_empty() {
             continue;
         }
-        short(publication.session, &plan.target, &format!("ALTER TABLE {} {clauses}", plan.target.sql())).await?;
+        short(publication.session, &plan.target, &format!("ALTER TABLE {} {clauses}", plan.target.sql()))
+            .await?;
     }
     Ok(())
 }
@@ -34,7 +35,8 @@ pub async fn before(publication: &Publication<'_>) -> Result<()> {
 /// # Errors
 /// 75 naming who blocks it.
 pub async fn short(session: &Session, table: &TableName, sql: &str) -> Result<()> {
-    let sql = format!("BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '1s'; {sql}; COMMIT");
+    let sql =
+        format!("BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '1s'; {sql}; COMMIT");
     for attempt in 0..TRIES {
         match session.client.batch_execute(&sql).await {
             Ok(()) => return Ok(()),
@@ -141,7 +143,12 @@ async fn blocked(session: &Session, table: &TableName) -> anyhow::Error {
             coalesce(nullif(a.application_name, ''), 'unknown program'), a.usename), ', ')
         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
         WHERE l.granted AND l.relation = pg_catalog.to_regclass($1) AND a.pid <> pg_catalog.pg_backend_pid()";
-    let who = session.client.query_one(query, &[&table.sql()]).await.ok().and_then(|row| row.get::<_, Option<String>>(0));
+    let who = session
+        .client
+        .query_one(query, &[&table.sql()])
+        .await
+        .ok()
+        .and_then(|row| row.get::<_, Option<String>>(0));
     Failure::temporary(format!(
         "cannot lock {table}: it is in use by {}",
         who.unwrap_or_else(|| "a session that has just ended".to_owned())

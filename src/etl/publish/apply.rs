@@ -27,7 +27,9 @@ pub async fn apply(publication: &Publication<'_>, job: &TableJob<'_>) -> Result<
     let mut counts = match job.plan.action {
         Action::Create => Counts { inserted: job.extracted.staged, ..Counts::default() },
         Action::Merge => applying.merge_rows().await?,
-        Action::Replace if job.plan.layout.key.is_empty() || new_key => applying.replace_multiset(new_key).await?,
+        Action::Replace if job.plan.layout.key.is_empty() || new_key => {
+            applying.replace_multiset(new_key).await?
+        }
         Action::Replace => applying.replace_difference().await?,
     };
     let before = if job.plan.action == Action::Create { 0 } else { job.plan.live_rows };
@@ -88,7 +90,8 @@ impl Applying<'_> {
     async fn replace_multiset(&self, new_key: bool) -> Result<Counts> {
         let deleted = match self.gone() {
             _ if new_key => {
-                let marked = format!("DELETE FROM {} WHERE _sankofa_deleted_at IS NOT NULL", self.merge.target.sql());
+                let marked =
+                    format!("DELETE FROM {} WHERE _sankofa_deleted_at IS NOT NULL", self.merge.target.sql());
                 self.rows(&marked).await?;
                 self.rows(&self.merge.delete_surplus(Gone::Remove)).await?
             }
@@ -144,7 +147,8 @@ impl Applying<'_> {
     }
 
     async fn count_pair(&self, sql: &str) -> Result<(u64, u64)> {
-        let row = self.publication.session.client.query_one(sql, &[]).await.map_err(|error| self.failed(error))?;
+        let row =
+            self.publication.session.client.query_one(sql, &[]).await.map_err(|error| self.failed(error))?;
         Ok((row.get::<_, i64>(0).unsigned_abs(), row.get::<_, i64>(1).unsigned_abs()))
     }
 }

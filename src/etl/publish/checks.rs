@@ -9,7 +9,11 @@ use crate::table::quote;
 use anyhow::Result;
 
 /// The figures of all checks of one table.
-pub async fn check(publication: &Publication<'_>, job: &TableJob<'_>, counts: &Counts) -> Result<Vec<Checked>> {
+pub async fn check(
+    publication: &Publication<'_>,
+    job: &TableJob<'_>,
+    counts: &Counts,
+) -> Result<Vec<Checked>> {
     let places = Places::of(publication.run, job.number);
     let rows = Rows {
         batch: batch(job, &places),
@@ -59,7 +63,10 @@ pub async fn record(session: &Session, run: i64, checked: &[Checked], table: &st
     for c in checked.iter().filter(|c| c.table == table) {
         session
             .client
-            .execute(sql, &[&run, &c.table, &c.check, &c.scope, &c.severity, &c.measured, &c.bound, &c.passed])
+            .execute(
+                sql,
+                &[&run, &c.table, &c.check, &c.scope, &c.severity, &c.measured, &c.bound, &c.passed],
+            )
             .await
             .map_err(|error| session.failure(error, &format!("cannot keep the checks of {table}")))?;
     }

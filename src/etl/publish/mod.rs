@@ -97,13 +97,13 @@ impl Publication<'_> {
         alter::before(self).await?;
         self.begin().await?;
         let outcome = self.merge(checked).await?;
-        refuse_failed(checked)?;
+        judge(report, checked)?;
         for (job, figures) in self.tables.iter().zip(&outcome) {
             self.remember(job, figures, checked).await?;
         }
         place::move_new(self).await?;
         report.tables.extend(outcome.into_iter().map(|(figures, _)| figures));
-        finish_report(report, checked);
+        finish_report(report);
         if self.last {
             run::published(&self.session.client, self.run, report).await?;
             after::run(self).await?;
@@ -160,9 +160,12 @@ impl Publication<'_> {
             let now = states.get(&job.plan.name.to_string());
             if now.map(|state| state.run) != job.plan.base {
                 let by = now.map_or("a reset".to_owned(), |state| format!("run {}", state.run_id));
-                return Err(Failure::data(format!("cannot load {}: this run was superseded by {by}", job.plan.name))
-                    .hint("Nothing was changed. Extract again under a new --run id.")
-                    .into());
+                return Err(Failure::data(format!(
+                    "cannot load {}: this run was superseded by {by}",
+                    job.plan.name
+                ))
+                .hint("Nothing was changed. Extract again under a new --run id.")
+                .into());
             }
         }
         Ok(())
@@ -185,31 +188,44 @@ impl Publication<'_> {
         let found = introspect::tables(&self.session.client, &names).await?;
         for plan in existing {
             let there = found.iter().find(|table| table.name == plan.target);
-            let misfit = plan.contract.columns.iter().find(|c| !there.is_some_and(|t| fits(t, &c.name, &c.target)));
+            let misfit =
+                plan.contract.columns.iter().find(|c| !there.is_some_and(|t| fits(t, &c.name, &c.target)));
             let ours = METADATA.iter().all(|(name, _)| there.is_some_and(|t| t.column(name).is_some()));
             if let Some(column) = misfit {
                 let (target, name, sql) = (&plan.target, &column.name, &column.target);
                 return Err(Failure::data(format!("cannot load {target}: its column {name:?} is not {sql}"))
-                    .hint("Somebody has altered the warehouse table: put it back, or drop it to load it anew.")
+                    .hint(
+                        "Somebody has altered the warehouse table: put it back, or drop it to load it anew.",
+                    )
                     .into());
             }
             if !ours {
-                return Err(Failure::data(format!("cannot load {}: it has lost its _sankofa_ columns", plan.target))
-                    .hint("Put them back, or drop the table to load it anew.")
-                    .into());
+                return Err(Failure::data(format!(
+                    "cannot load {}: it has lost its _sankofa_ columns",
+                    plan.target
+                ))
+                .hint("Put them back, or drop the table to load it anew.")
+                .into());
             }
         }
         Ok(())
     }
 
     /// Keeps watermark, contract, figures and check results of one table, in the same commit.
-    async fn remember(&self, job: &TableJob<'_>, done: &(TableFigures, Counts), checked: &[Checked]) -> Result<()> {
+    async fn remember(
+        &self,
+        job: &TableJob<'_>,
+        done: &(TableFigures, Counts),
+        checked: &[Checked],
+    ) -> Result<()> {
         let (figures, counts) = done;
         let client = &self.session.client;
         run::table(client, self.run, figures, counts.live_rows).await?;
         checks::record(self.session, self.run, checked, &figures.table).await?;
         let watermark = match job.watermark(self.facts) {
-            Some(watermark) => Some((serde_json::to_value(&watermark)?, TablePlan::watermark_text(&watermark))),
+            Some(watermark) => {
+                Some((serde_json::to_value(&watermark)?, TablePlan::watermark_text(&watermark)))
+            }
             None => None,
         };
         let words = job.plan.decision.words();
@@ -244,22 +260,19 @@ impl TableJob<'_> {
         if matches!(self.plan.reading, crate::etl::plan::Reading::Window { .. }) {
             return None;
         }
-        let seen = Seen { high: self.extracted.rows.high, cap: self.cap, full: self.plan.action != Action::Merge };
+        let seen =
+            Seen { high: self.extracted.rows.high, cap: self.cap, full: self.plan.action != Action::Merge };
         Some(window::advance(self.plan.last.as_ref(), &key.name, &key.kind, facts, seen))
     }
 }
 
 fn figures(job: &TableJob<'_>, counts: &Counts) -> TableFigures {
     let (plan, read) = (job.plan, &job.extracted.rows);
-    let reason = match &plan.reading {
-        crate::etl::plan::Reading::All(why) if plan.mode != "full_refresh" => Some(why.clone()),
-        _ => None,
-    };
     TableFigures {
         table: plan.name.to_string(),
         target: plan.target.to_string(),
         mode: plan.mode.clone(),
-        reason,
+        reason: plan.full_reason(),
         read: read.read,
         staged: job.extracted.staged,
         inserted: counts.inserted,
@@ -285,14 +298,23 @@ fn refuse_failed(checked: &[Checked]) -> Result<(), Failure> {
         .hint("Nothing was published. Mend the data at the source, or the check in the pipeline."))
 }
 
-fn finish_report(report: &mut Report, checked: &[Checked]) {
+/// Counts missed checks into `report`.
+///
+/// # Errors
+/// 65 naming every check of severity `fail` that missed.
+pub fn judge(report: &mut Report, checked: &[Checked]) -> Result<(), Failure> {
+    let missed =
+        |severity: &str| checked.iter().filter(|c| !c.passed && c.severity == severity).count() as u64;
+    (report.checks_failed, report.checks_warned) = (missed("fail"), missed("warn"));
+    report.warnings.extend(checked.iter().filter(|c| !c.passed && c.severity == "warn").map(Checked::words));
+    refuse_failed(checked)
+}
+
+fn finish_report(report: &mut Report) {
     report.status = Status::Ok;
     report.rows = report.tables.iter().map(|table| table.inserted + table.updated + table.deleted).sum();
     report.bytes = report.tables.iter().map(|table| table.bytes).sum();
     report.full_refresh = report.tables.iter().any(|table| table.reason.is_some());
-    let missed = |severity: &str| checked.iter().filter(|c| !c.passed && c.severity == severity).count() as u64;
-    (report.checks_failed, report.checks_warned) = (missed("fail"), missed("warn"));
-    report.warnings.extend(checked.iter().filter(|c| !c.passed && c.severity == "warn").map(Checked::words));
     let elapsed = jiff::Timestamp::now().duration_since(report.started_at);
     report.duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(0);
 }

@@ -8,7 +8,8 @@ use anyhow::Result;
 
 /// Moves every new table of the run from the staging schema to where readers find it.
 pub async fn move_new(publication: &Publication<'_>) -> Result<()> {
-    let new: Vec<&TableJob<'_>> = publication.tables.iter().filter(|job| job.plan.action == Action::Create).collect();
+    let new: Vec<&TableJob<'_>> =
+        publication.tables.iter().filter(|job| job.plan.action == Action::Create).collect();
     if new.is_empty() {
         return Ok(());
     }
@@ -61,7 +62,8 @@ fn moving(publication: &Publication<'_>, job: &TableJob<'_>) -> String {
     if let Some(reader) = &publication.warehouse.reader_role {
         sql.push_str(&format!("GRANT SELECT ON {} TO {};", target.sql(), quote(reader)));
     }
-    let comment = format!("Loaded by Sankofa, pipeline {}, from {}", publication.pipeline.name, job.plan.name);
+    let comment =
+        format!("Loaded by Sankofa, pipeline {}, from {}", publication.pipeline.name, job.plan.name);
     sql.push_str(&format!("COMMENT ON TABLE {} IS {};", target.sql(), literal(&comment)));
     sql
 }
