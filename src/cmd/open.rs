@@ -3,7 +3,6 @@
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
 use crate::config::model::{Pipeline, Project, SecretPlace};
-use crate::config::{self, Files};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::run::{Hands, Request};
@@ -17,15 +16,6 @@ pub struct Open {
     pub pipeline: Pipeline,
     /// Where secrets are asked for.
     pub resolver: Resolver,
-}
-
-/// The files that `context` names.
-pub fn files(context: &Context) -> Files {
-    Files {
-        project_dir: context.project_dir.clone(),
-        environment: context.environment.clone(),
-        variables: context.variables.clone(),
-    }
 }
 
 /// Where the secrets of `project` are asked for.
@@ -48,9 +38,7 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
 /// # Errors
 /// 78, with file, line and column.
 pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
-    let files = files(context);
-    let project = config::load_project(&files)?;
-    let pipeline = config::load_pipeline(&files, &project, name)?;
+    let (project, pipeline) = context.pipeline(name)?;
     let resolver = resolver(&project)?;
     Ok(Open { project, pipeline, resolver })
 }
