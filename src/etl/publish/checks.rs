@@ -17,7 +17,7 @@ pub async fn check(
     let places = Places::of(publication.run, job.number);
     let rows = Rows {
         batch: batch(job, &places),
-        table: table(job, &places),
+        table: table(job),
         plan: job.plan,
         extracted: job.extracted,
         live_rows: counts.live_rows,
@@ -54,7 +54,7 @@ async fn ask(publication: &Publication<'_>, query: &str) -> Result<Option<f64>, 
 /// This run's rows under the table's own names.
 fn batch(job: &TableJob<'_>, places: &Places) -> String {
     if job.plan.action == Action::Create {
-        return format!("(SELECT * FROM {} AS b)", places.hidden.sql());
+        return table(job);
     }
     let columns = job.plan.layout.columns.iter().enumerate();
     let named: Vec<String> = columns
@@ -64,9 +64,8 @@ fn batch(job: &TableJob<'_>, places: &Places) -> String {
 }
 
 /// The live rows as they would be published.
-fn table(job: &TableJob<'_>, places: &Places) -> String {
-    let place = if job.plan.action == Action::Create { &places.hidden } else { &job.plan.target };
-    format!("(SELECT * FROM {} AS t WHERE t._sankofa_deleted_at IS NULL)", place.sql())
+fn table(job: &TableJob<'_>) -> String {
+    format!("(SELECT * FROM {} AS t WHERE t._sankofa_deleted_at IS NULL)", job.plan.target.sql())
 }
 
 /// Keeps the figures of one table's checks.

@@ -99,11 +99,11 @@ impl Publication<'_> {
         self.begin().await?;
         let outcome = self.merge(checked).await?;
         judge(report, checked)?;
-        for (job, figures) in self.tables.iter().zip(&outcome) {
-            self.remember(job, figures, checked).await?;
+        for (job, counts) in self.tables.iter().zip(&outcome) {
+            let figures = figures(job, counts);
+            self.remember(job, &figures, counts.live_rows, checked).await?;
+            report.tables.push(figures);
         }
-        place::move_new(self).await?;
-        report.tables.extend(outcome.into_iter().map(|(figures, _)| figures));
         finish_report(report);
         if self.last {
             run::published(&self.session.client, self.run, report).await?;
@@ -140,14 +140,17 @@ impl Publication<'_> {
         self.lock_targets().await
     }
 
-    async fn merge(&self, checked: &mut Vec<Checked>) -> Result<Vec<(TableFigures, Counts)>> {
+    async fn merge(&self, checked: &mut Vec<Checked>) -> Result<Vec<Counts>> {
         alter::rewrite(self).await?;
         self.check_targets().await?;
         let mut outcome = Vec::new();
         for job in &self.tables {
-            let counts = apply::apply(self, job).await?;
-            checked.extend(checks::check(self, job, &counts).await?);
-            outcome.push((figures(job, &counts), counts));
+            outcome.push(apply::apply(self, job).await?);
+        }
+        place::move_new(self).await?;
+        // All tables are as they would be published: a check may look at any of them.
+        for (job, counts) in self.tables.iter().zip(&outcome) {
+            checked.extend(checks::check(self, job, counts).await?);
         }
         Ok(outcome)
     }
@@ -220,12 +223,12 @@ impl Publication<'_> {
     async fn remember(
         &self,
         job: &TableJob<'_>,
-        done: &(TableFigures, Counts),
+        figures: &TableFigures,
+        live_rows: i64,
         checked: &[Checked],
     ) -> Result<()> {
-        let (figures, counts) = done;
         let client = &self.session.client;
-        run::table(client, self.run, figures, counts.live_rows).await?;
+        run::table(client, self.run, figures, live_rows).await?;
         checks::record(self.session, self.run, checked, &figures.table).await?;
         let watermark = match job.watermark(self.facts) {
             Some(watermark) => Some((serde_json::to_value(&watermark)?, predicate::watermark(&watermark))),
@@ -244,7 +247,7 @@ impl Publication<'_> {
                 contract: serde_json::to_value(&job.plan.contract)?,
                 change: words.as_deref(),
                 settings: &job.plan.settings,
-                live_rows: counts.live_rows,
+                live_rows,
                 deletes_checked: full || job.plan.compare_keys,
             },
         )
