@@ -8,7 +8,8 @@
 
 use crate::config::model::{Pipeline, Project, TableSpec};
 use crate::error::{Failure, classify};
-use crate::etl::extract::{Destination, Extracted, Reader};
+use crate::etl::extract::{Destination, Reader};
+use crate::etl::extracted::Extracted;
 use crate::etl::plan::{TablePlan, Wishes};
 use crate::etl::prepare::{self, Ends, Prepared};
 use crate::etl::publish::{self, Publication, TableJob};

@@ -16,7 +16,7 @@ pub use alter::{blocking_views, short};
 
 use crate::config::model::{Pipeline, TableSpec, Warehouse};
 use crate::error::{Failure, Kind};
-use crate::etl::extract::Extracted;
+use crate::etl::extracted::Extracted;
 use crate::etl::merge::METADATA;
 use crate::etl::plan::{Action, TablePlan, fits};
 use crate::etl::predicate;
@@ -279,7 +279,7 @@ fn figures(job: &TableJob<'_>, counts: &Counts) -> TableFigures {
         target: plan.target.to_string(),
         mode: plan.mode.clone(),
         reason: plan.full_reason(),
-        read: read.read,
+        read: read.rows,
         staged: job.extracted.staged,
         inserted: counts.inserted,
         updated: counts.updated,
