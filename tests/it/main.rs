@@ -6,3 +6,4 @@ mod support;
 mod connect;
 mod public;
 mod testbed;
+mod types;
