@@ -4,5 +4,9 @@
 mod support;
 
 mod connect;
+mod contract;
+mod deletes;
+mod pair;
 mod public;
 mod testbed;
+mod window;
