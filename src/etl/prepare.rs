@@ -12,6 +12,7 @@ use crate::etl::plan::{self, Action, Inputs, TablePlan, Wishes};
 use crate::etl::source::{self, Source};
 use crate::etl::window::KeyKind;
 use crate::etl::{publish, quality, target};
+use crate::ledger::state::TableState;
 use crate::ledger::{self, state};
 use crate::pg::copy::hex;
 use crate::pg::{Session, introspect};
@@ -21,6 +22,7 @@ use anyhow::Result;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
+use std::collections::BTreeMap;
 
 /// Id of the variable that holds the key of HMAC masks.
 pub const HMAC_KEY: &str = "hmac_key";
@@ -65,12 +67,9 @@ pub async fn prepare<'a>(
     refuse_schema(project, pipeline)?;
     let source = ends.source;
     let sides = target::sides(ends.warehouse, source.major()).await?;
-    let states = match ledger::look(&ends.warehouse.client).await?.version {
-        0 => Default::default(),
-        _ => state::read(&ends.warehouse.client, &pipeline.name).await?,
-    };
     let targets: Vec<TableName> =
         specs.iter().map(|spec| TableName::new(&pipeline.schema, &spec.target)).collect();
+    let states = states(ends.warehouse, pipeline, &targets).await?;
     let there = introspect::tables(&ends.warehouse.client, &targets).await?;
     let around = Surroundings { sides: &sides, guard: &project.guard, database: &source.database };
     let mut layouts = Vec::new();
@@ -120,6 +119,24 @@ pub struct Ends<'a> {
     pub warehouse: &'a Session,
     /// For the key of masks.
     pub resolver: &'a Resolver,
+}
+
+/// What the ledger knows of the pipeline's tables; a target belongs to one pipeline.
+async fn states(
+    warehouse: &Session,
+    pipeline: &Pipeline,
+    targets: &[TableName],
+) -> Result<BTreeMap<String, TableState>> {
+    if ledger::look(&warehouse.client).await?.version == 0 {
+        return Ok(BTreeMap::new());
+    }
+    let names: Vec<String> = targets.iter().map(TableName::to_string).collect();
+    if let Some((target, other)) = state::other_owner(&warehouse.client, &pipeline.name, &names).await? {
+        return Err(Failure::config(format!("cannot load {target}: pipeline {other} fills it already"))
+            .hint("Give the table another `target:`, or take it out of one of the two pipelines.")
+            .into());
+    }
+    state::read(&warehouse.client, &pipeline.name).await
 }
 
 /// The operator says which schemas a source may fill.

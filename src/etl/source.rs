@@ -11,7 +11,7 @@ use crate::error::{Failure, nearest_hint};
 use crate::etl::window::Facts;
 use crate::pg::{Session, SessionOptions, connect, introspect, public};
 use crate::secret::Connection;
-use crate::table::{SourceTable, TableName, quote};
+use crate::table::{SourceTable, TableName};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -103,6 +103,10 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
     let mut how = SessionOptions::named(&options.application_name);
     how.settings = settings(options);
     let lead = connect(connection, &how).await?;
+    if lead.major() >= 17 {
+        how.settings.push(("transaction_timeout".to_owned(), "0".to_owned()));
+        lead.set(&how.settings[how.settings.len() - 1..]).await?;
+    }
     let (database, timezone) = describe(&lead).await?;
     batch(&lead, "BEGIN READ ONLY", "cannot read the source").await?;
     lock(&lead, names).await?;
@@ -281,23 +285,6 @@ impl Source {
         Ok(row.get::<_, Micros>(0).0)
     }
 
-    /// Rows of `table` whose replication key is NULL: at most one is looked for.
-    ///
-    /// # Errors
-    /// As [`public::failure`].
-    pub async fn has_null(&self, table: &TableName, column: &str, filter: Option<&str>) -> Result<bool> {
-        let filter = filter.map(|sql| format!(" AND ({sql})")).unwrap_or_default();
-        let query =
-            format!("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL{filter})", table.sql(), quote(column));
-        let reader = &self.readers[0];
-        let row = reader
-            .client
-            .query_one(&query, &[])
-            .await
-            .map_err(|error| reader.failure(error, &format!("cannot read {table}")))?;
-        Ok(row.get(0))
-    }
-
     /// Handles that cancel whatever the sessions are doing.
     pub fn cancellers(&self) -> Vec<crate::pg::Canceller> {
         self.readers.iter().chain([&self.lead]).map(Session::canceller).collect()
@@ -332,14 +319,19 @@ impl Source {
 
 /// Looks every second who waits for us; ends when somebody has waited too long.
 async fn watch(client: &Client, ours: &[i32]) -> anyhow::Error {
-    let query = "SELECT a.pid, coalesce(a.application_name, ''), a.query_start IS NOT NULL
+    let query = "SELECT a.pid, coalesce(a.application_name, '')
         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
         WHERE NOT l.granted AND a.backend_type <> 'autovacuum worker'
           AND pg_catalog.pg_blocking_pids(l.pid) && $1::int4[]";
     let mut waiting: HashMap<i32, Instant> = HashMap::new();
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let rows = match client.query(query, &[&ours]).await {
+        // What a transaction has seen of other sessions it goes on seeing, unless told to look again.
+        let asked = async {
+            client.batch_execute("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
+            client.query(query, &[&ours]).await
+        };
+        let rows = match asked.await {
             Ok(rows) => rows,
             Err(error) => return public::failure(error, "cannot watch over the source's locks"),
         };
