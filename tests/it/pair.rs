@@ -123,7 +123,8 @@ pub fn reason(done: &Finished) -> String {
 /// Asserts that what it said holds every word.
 #[track_caller]
 pub fn says(done: &Finished, words: &[&str]) {
+    let stdout = done.stdout.replace("\\\"", "\"");
     for word in words {
-        assert!(done.stderr.contains(word) || done.stdout.contains(word), "no {word:?} in: {}", done.told());
+        assert!(done.stderr.contains(word) || stdout.contains(word), "no {word:?} in: {}", done.told());
     }
 }
