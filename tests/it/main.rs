@@ -4,6 +4,16 @@
 mod support;
 
 mod connect;
+mod contract;
+mod deletes;
+mod guard;
+mod ledger;
+mod pair;
 mod public;
+mod quality;
 mod testbed;
+<<<<<<< HEAD
 mod types;
+=======
+mod window;
+>>>>>>> sem
