@@ -12,8 +12,5 @@ mod pair;
 mod public;
 mod quality;
 mod testbed;
-<<<<<<< HEAD
 mod types;
-=======
 mod window;
->>>>>>> sem
