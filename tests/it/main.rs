@@ -4,5 +4,13 @@
 mod support;
 
 mod connect;
+mod contract;
+mod deletes;
+mod guard;
+mod ledger;
+mod pair;
 mod public;
+mod quality;
 mod testbed;
+mod types;
+mod window;
