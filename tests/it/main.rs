@@ -12,4 +12,5 @@ mod pair;
 mod public;
 mod quality;
 mod testbed;
+mod types;
 mod window;
