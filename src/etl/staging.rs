@@ -20,7 +20,6 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use std::pin::Pin;
 use tokio_postgres::CopyInSink;
-use tokio_postgres::error::DbError;
 
 /// Names of what one table of a run needs in the staging schema.
 #[derive(Clone, Debug)]
@@ -118,6 +117,7 @@ pub async fn complete(session: &Session, run: i64, number: usize, plan: &TablePl
     let places = Places::of(run, number);
     let cannot = format!("cannot prepare the rows of {}", plan.name);
     if !straight(plan) {
+        prove_casts(session, plan, &places).await?;
         prove_keys(session, plan, &places).await?;
     }
     if plan.action == Action::Create {
@@ -151,6 +151,23 @@ fn duplicate_or(
         Some("23502") => bad_keys(plan, "are NULL").into(),
         _ => session.failure(error, cannot),
     }
+}
+
+/// Every value that travels as text must be one of its type here; the column that has another is named.
+async fn prove_casts(session: &Session, plan: &TablePlan, places: &Places) -> Result<()> {
+    let trial = |only: Option<&str>| merge::try_casts(&places.rows, &plan.layout, only);
+    let Some(all) = trial(None) else { return Ok(()) };
+    let Err(error) = session.client.batch_execute(&all).await else { return Ok(()) };
+    for column in plan.layout.columns.iter().filter(|_| error.as_db_error().is_some()) {
+        let Some(sql) = trial(Some(&column.name)) else { continue };
+        if let Err(error) = session.client.batch_execute(&sql).await {
+            let (name, sql) = (quote_if_needed(&column.name), &column.carried.target);
+            let cannot =
+                format!("cannot load {}: column {name} has a value that is no {sql} here", plan.name);
+            return Err(refused_value(session, error, &cannot));
+        }
+    }
+    Err(session.failure(error, &format!("cannot prepare the rows of {}", plan.name)))
 }
 
 async fn prove_keys(session: &Session, plan: &TablePlan, places: &Places) -> Result<()> {
@@ -208,12 +225,13 @@ impl Room {
 
     /// Says which column of which row the server could not take, if it could not take a value.
     fn failure(&self, session: &Session, error: tokio_postgres::Error) -> anyhow::Error {
-        let place = error.as_db_error().filter(|db| is_of_data(db)).and_then(|db| self.place(db.where_()?));
-        let cannot = match place {
-            Some((column, row)) => format!("{CANNOT}: column {}, row {row}", quote_if_needed(&column)),
-            None => CANNOT.to_owned(),
-        };
-        session.failure(error, &cannot)
+        match error.as_db_error().and_then(|db| self.place(db.where_()?)) {
+            Some((column, row)) => {
+                let cannot = format!("{CANNOT}: column {}, row {row}", quote_if_needed(&column));
+                refused_value(session, error, &cannot)
+            }
+            None => session.failure(error, CANNOT),
+        }
     }
 
     /// Column and row out of `COPY r1_t0_rows, line 7, column c3`, in any language; in COPY binary
@@ -232,10 +250,13 @@ impl Room {
     }
 }
 
-/// Whether the server blames a value: some `recv` functions forget to give a class of their own.
-fn is_of_data(error: &DbError) -> bool {
-    let code = error.code().code();
-    code.starts_with("22") || code == "XX000"
+/// A value that the server could not take: some types' input functions blame syntax, or themselves,
+/// with the value in the message.
+fn refused_value(session: &Session, error: tokio_postgres::Error, cannot: &str) -> anyhow::Error {
+    match error.code().map(|code| code.code()) {
+        Some(code @ ("42601" | "XX000")) => Failure::data(format!("{cannot}: SQLSTATE {code}")).into(),
+        _ => session.failure(error, cannot),
+    }
 }
 
 impl<'a> CopyWriter<'a> {
