@@ -107,6 +107,10 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
     batch(&lead, "BEGIN READ ONLY", "cannot read the source").await?;
     lock(&lead, names).await?;
     let tables = introspect::tables(&lead.client, names).await?;
+    if is_ascii(&lead).await? {
+        // Such a server checks no text; asked for UTF8 it fails without saying where. The warehouse says.
+        how.settings.push(("client_encoding".to_owned(), "SQL_ASCII".to_owned()));
+    }
     let how = how.pinned(&lead.endpoint);
     let mut warnings = Vec::new();
     let mut facts = observe(&lead, options, &mut warnings).await?;
@@ -117,6 +121,10 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
         let reader = connect(connection, &how).await?;
         import(&reader, &snapshot).await?;
         readers.push(reader);
+    }
+    // A reader that locked a table only when its turn came would wait behind whoever waits for us.
+    for reader in &readers {
+        lock_all(reader, names).await?;
     }
     Ok(Source { lead, readers, tables, facts, database, timezone, warnings })
 }
@@ -150,14 +158,25 @@ async fn lock(lead: &Session, names: &[TableName]) -> Result<()> {
                 .into());
         }
     }
+    lock_all(lead, names).await
+}
+
+async fn lock_all(session: &Session, names: &[TableName]) -> Result<()> {
     for some in names.chunks(100) {
         let sql: Vec<String> =
             some.iter().map(|name| format!("SELECT FROM {} LIMIT 0", name.sql())).collect();
-        if let Err(error) = lead.client.batch_execute(&sql.join(";")).await {
-            return Err(lock_failure(lead, error, some).await);
+        if let Err(error) = session.client.batch_execute(&sql.join(";")).await {
+            return Err(lock_failure(session, error, some).await);
         }
     }
     Ok(())
+}
+
+/// Whether the source keeps bytes of no encoding it knows.
+async fn is_ascii(lead: &Session) -> Result<bool> {
+    let query = "SELECT pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'";
+    let row = lead.client.query_one(query, &[]).await;
+    Ok(row.map_err(|error| lead.failure(error, "cannot read the source"))?.get(0))
 }
 
 /// Says which table could not be locked, and by whom it is held.

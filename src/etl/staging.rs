@@ -255,6 +255,9 @@ impl Room {
 fn refused_value(session: &Session, error: tokio_postgres::Error, cannot: &str) -> anyhow::Error {
     match error.code().map(|code| code.code()) {
         Some(code @ ("42601" | "XX000")) => Failure::data(format!("{cannot}: SQLSTATE {code}")).into(),
+        Some(code @ "22021") => Failure::data(format!("{cannot}: SQLSTATE {code}: bytes that are no UTF-8"))
+            .hint("Mend them at the source, or say what its bytes are with `encoding:` in the pipeline.")
+            .into(),
         _ => session.failure(error, cannot),
     }
 }
