@@ -5,5 +5,6 @@ mod support;
 
 mod connect;
 mod public;
+mod relations;
 mod testbed;
 mod types;

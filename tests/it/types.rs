@@ -327,7 +327,7 @@ fn project(source: &Database, warehouse: &Database) -> Sankofa {
 }
 
 /// Rows inserted, updated and deleted, of all tables of a report.
-fn written(report: &Value) -> (u64, u64, u64) {
+pub fn written(report: &Value) -> (u64, u64, u64) {
     let sum =
         |what: &str| report["tables"].as_array().unwrap().iter().map(|t| t[what].as_u64().unwrap()).sum();
     (sum("inserted"), sum("updated"), sum("deleted"))
@@ -420,14 +420,14 @@ async fn every_type_survives_from_17_to_16() {
 }
 
 /// A source and a warehouse with one pipeline `p` over the tables of `sql`, and its settings.
-struct Pair {
-    source: Database,
-    warehouse: Database,
-    project: Sankofa,
+pub struct Pair {
+    pub source: Database,
+    pub warehouse: Database,
+    pub project: Sankofa,
 }
 
 impl Pair {
-    async fn of(majors: (u16, u16), sql: &str, pipeline: &str) -> Pair {
+    pub async fn of(majors: (u16, u16), sql: &str, pipeline: &str) -> Pair {
         let source = Server::major(majors.0).fresh_database("source").await;
         let warehouse = Server::major(majors.1).fresh_database("warehouse").await;
         source.sql(sql).await;
@@ -436,13 +436,13 @@ impl Pair {
         Pair { source, warehouse, project }
     }
 
-    async fn sync(&self) -> Finished {
+    pub async fn sync(&self) -> Finished {
         self.project.run(&["sync", "p", "--json"]).await
     }
 }
 
 /// Of one table `t` in full.
-const T: &str = "tables: {public.t: {mode: full_refresh}}";
+pub const T: &str = "tables: {public.t: {mode: full_refresh}}";
 
 #[tokio::test]
 async fn an_infinite_number_that_13_cannot_hold_is_65_and_names_its_column_and_nothing_changes() {
