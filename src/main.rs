@@ -61,6 +61,12 @@ fn variables() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The time in milliseconds, which every reader of results can parse.
+fn now() -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now)
+}
+
 /// Runs one command to its end.
 fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals) -> ExitCode {
     let outlet = Outlet::new(&variables, cli.global.json);
@@ -127,7 +133,7 @@ struct Ending {
 
 impl Ending {
     fn new(outlet: Outlet, base: Report, format: Format) -> Self {
-        let base = Report { started_at: jiff::Timestamp::now(), ..base };
+        let base = Report { started_at: now(), ..base };
         Ending { outlet, base, format, stop: StopSignal::new(), started: Instant::now() }
     }
 

@@ -8,6 +8,7 @@
 //! Not here: signals and the exit of the process (`process`).
 
 use crate::error::{Failure, Kind};
+use crate::report::duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use std::collections::BTreeMap;
@@ -42,7 +43,8 @@ impl Reason {
             Reason::Interrupted => Failure::new(Kind::Interrupted, "interrupted (SIGINT)"),
             Reason::Terminated => Failure::new(Kind::Terminated, "terminated (SIGTERM)"),
             Reason::Deadline(limit) => {
-                Failure::temporary(format!("not done within the deadline of {limit:?}"))
+                let limit = duration(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+                Failure::temporary(format!("not done within the deadline of {limit}"))
                     .hint("Run it again; give it more time with `--deadline` if it only needs that.")
             }
             Reason::Panicked(place) => {
@@ -270,7 +272,7 @@ mod tests {
         let failure = classify(&stop.race(work).await.unwrap_err());
         assert_eq!(
             (failure.kind, failure.what.as_str()),
-            (Kind::Temporary, "not done within the deadline of 20ms")
+            (Kind::Temporary, "not done within the deadline of 20 ms")
         );
     }
 

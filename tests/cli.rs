@@ -279,3 +279,63 @@ fn the_schemas_of_the_project_files_are_printed_as_they_are() {
         assert!(json(&out.stdout)["properties"][key].is_object(), "{file}");
     }
 }
+
+/// A server that takes connections and never says a word.
+fn mute_server() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (
+        listener,
+        format!("postgres://sankofa:marked-secret@127.0.0.1:{port}/db?sslmode=disable&connect_timeout=60"),
+    )
+}
+
+/// Starts `sync` of a project whose servers never answer; returns it once it has connected.
+fn stuck_on_a_mute_server(words: &[&str], file: &Path) -> (Child, std::net::TcpListener) {
+    let (listener, uri) = mute_server();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/project.in");
+    let child = sankofa(&[&["sync", "hr", "--run", "dag/1"], words].concat())
+        .args(["--project", project.to_str().unwrap()])
+        .env("AIRFLOW_CONN_WAREHOUSE", &uri)
+        .env("AIRFLOW_CONN_HR_DB", &uri)
+        .env("SANKOFA_RESULT_FILE", file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _connected = listener.accept().unwrap();
+    std::mem::forget(_connected); // stays open, and mute, to the end of the test
+    (child, listener)
+}
+
+#[test]
+fn after_sigterm_a_run_whose_server_never_answers_is_gone_within_four_seconds_with_its_result() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("result.json");
+    let (child, _listener) = stuck_on_a_mute_server(&[], &file);
+    // SAFETY: a system call on a process that this test has started and not yet waited for.
+    unsafe { libc::kill(i32::try_from(child.id()).unwrap(), libc::SIGTERM) };
+    let start = Instant::now();
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(143), "{}", text(&out.stderr));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    let result = json(&std::fs::read(&file).unwrap());
+    assert_eq!((&result["status"], &result["run_id"]), (&"cancelled".into(), &"dag/1".into()));
+    assert_eq!(result["error"]["exit"], 143);
+    assert_eq!(json(&out.stdout), result);
+    assert!(!text(&out.stderr).contains("marked-secret") && !text(&out.stdout).contains("marked-secret"));
+}
+
+#[test]
+fn a_run_whose_server_never_answers_ends_as_temporary_at_its_deadline() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("result.json");
+    let start = Instant::now();
+    let (child, _listener) = stuck_on_a_mute_server(&["--deadline", "1s"], &file);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(75), "{}", text(&out.stderr));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let result = json(&std::fs::read(&file).unwrap());
+    assert_eq!((&result["status"], &result["error"]["code"]), (&"failed".into(), &"temporary".into()));
+    assert_eq!(result["error"]["message"], "not done within the deadline of 1.0 s");
+}

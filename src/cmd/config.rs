@@ -60,7 +60,7 @@ pub struct Compile {
     /// Pipeline, by the name of its file in pipelines/; may be repeated [default: all]
     #[arg(value_name = "PIPELINE")]
     pub pipelines: Vec<String>,
-    /// Directory to write <PIPELINE>.lock.json into [default: locks/ of the project]
+    /// Directory to write PIPELINE.lock.json into [default: locks/ of the project]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Write nothing; end with 78 when a lock is not what would be written

@@ -8,6 +8,7 @@
 
 use crate::config::model::{NullKeys, TableSpec};
 use crate::error::Failure;
+use crate::etl::extracted::{Extracted, What};
 use crate::etl::layout::Layout;
 use crate::etl::plan::{Reading, TablePlan};
 use crate::etl::predicate;
@@ -21,20 +22,9 @@ use crate::table::{RelationKind, SourceTable};
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-
-/// What a piece of reading yields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    /// Rows.
-    Rows,
-    /// The keys of all rows.
-    Keys,
-}
 
 /// One COPY from the source.
 #[derive(Clone, Debug)]
@@ -47,47 +37,6 @@ pub struct Unit {
     pub sql: String,
     /// Pages it reads, about: the heaviest go first.
     pages: u64,
-}
-
-/// What was read of one table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Extracted {
-    /// Rows as they were read.
-    #[serde(flatten)]
-    pub rows: MeasuresFields,
-    /// Rows written to stage or staging.
-    pub staged: u64,
-    /// Keys read.
-    pub keys: u64,
-    /// Milliseconds, of all readers together.
-    pub ms: u64,
-}
-
-/// [`Measures`] as a manifest keeps them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MeasuresFields {
-    /// Rows.
-    pub read: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// NULLs per column.
-    pub nulls: Vec<u64>,
-    /// Greatest replication key.
-    pub high: Option<i64>,
-    /// Bytes of the largest row.
-    pub largest_row: u64,
-}
-
-impl From<Measures> for MeasuresFields {
-    fn from(m: Measures) -> Self {
-        MeasuresFields {
-            read: m.rows,
-            bytes: m.bytes,
-            nulls: m.nulls,
-            high: m.high,
-            largest_row: m.largest_row,
-        }
-    }
 }
 
 /// Where rows go.
@@ -135,9 +84,9 @@ impl Reader<'_> {
                         .unit(session, number, &unit, destination)
                         .await
                         .with_context(|| format!("{}", self.plans[unit.table].name))?;
+                    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                     let mut sum = sums[unit.table].lock().unwrap_or_else(PoisonError::into_inner);
-                    sum.add(unit.what, measures, staged);
-                    sum.ms += u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    sum.add(unit.what, &measures, staged, ms);
                 }
             }
         });
@@ -153,8 +102,7 @@ impl Reader<'_> {
         let mut units = Vec::new();
         for (table, plan) in self.plans.iter().enumerate() {
             let catalog = &source.tables[table];
-            let null_keys = self.specs[table].null_keys;
-            let condition = predicate::rows(plan, source.facts.xmax, null_keys);
+            let condition = predicate::rows(plan, source.facts.xmax);
             let all = matches!(plan.reading, Reading::All(_));
             let rows =
                 Selection { list: plan.layout.select_list(), condition, catalog, layout: Some(&plan.layout) };
@@ -221,32 +169,6 @@ fn refuse_nulls(plan: &TablePlan, measures: &Measures) -> Result<(), Failure> {
                 .hint("Give them one, or set `null_keys: load` to read them each time."))
         }
         _ => Ok(()),
-    }
-}
-
-impl Extracted {
-    fn add(&mut self, what: What, measures: Measures, staged: u64) {
-        match what {
-            What::Keys => self.keys += measures.rows,
-            What::Rows => {
-                let mut sum = self.measures();
-                sum.add(&measures);
-                self.rows = sum.into();
-                self.staged += staged;
-            }
-        }
-    }
-
-    /// The sums as [`Measures`].
-    pub fn measures(&self) -> Measures {
-        let rows = &self.rows;
-        Measures {
-            rows: rows.read,
-            bytes: rows.bytes,
-            nulls: rows.nulls.clone(),
-            high: rows.high,
-            largest_row: rows.largest_row,
-        }
     }
 }
 

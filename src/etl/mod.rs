@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod extract;
+pub mod extracted;
 pub mod layout;
 pub mod merge;
 pub mod plan;

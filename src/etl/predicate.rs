@@ -5,7 +5,6 @@
 //! Holds: pure; a value is spelled to the microsecond, whatever the session's settings are.
 //! Not here: where reading starts (`etl::window`).
 
-use crate::config::model::NullKeys;
 use crate::etl::plan::{Reading, TablePlan};
 use crate::etl::window::{KeyKind, ReplicationKey, Watermark};
 use crate::table::{literal, quote};
@@ -13,7 +12,7 @@ use crate::table::{literal, quote};
 /// The SQL condition that selects the rows to read; `None`: all of them.
 ///
 /// `xmax` is the snapshot's, which 32-bit row versions are compared with.
-pub fn rows(plan: &TablePlan, xmax: u64, null_keys: NullKeys) -> Option<String> {
+pub fn rows(plan: &TablePlan, xmax: u64) -> Option<String> {
     let mut all: Vec<String> = Vec::new();
     if let Some(key) = &plan.key {
         let column = quote(&key.name);
@@ -32,10 +31,8 @@ pub fn rows(plan: &TablePlan, xmax: u64, null_keys: NullKeys) -> Option<String> 
             Reading::From { value, after } => {
                 let compare = if *after { ">" } else { ">=" };
                 let newer = format!("{column} {compare} {}", spell(*value, &key.kind));
-                all.push(match null_keys {
-                    NullKeys::Load if key.nullable => format!("({newer} OR {column} IS NULL)"),
-                    _ => newer,
-                });
+                // Rows without a key are read each time, or refused (`null_keys`): never passed over.
+                all.push(if key.nullable { format!("({newer} OR {column} IS NULL)") } else { newer });
             }
         }
     }

@@ -6,7 +6,7 @@
 //! Not here: when a miss stops the run (`etl::publish`).
 
 use crate::config::model::{Check, Rule, Scope, Severity};
-use crate::etl::extract::Extracted;
+use crate::etl::extracted::Extracted;
 use crate::etl::plan::{Action, TablePlan};
 use crate::table::{literal, quote, quote_list};
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ fn is_key(columns: &[String], plan: &TablePlan) -> bool {
 pub fn figure(check: &Check, rows: &Rows<'_>) -> Figure {
     let relation = if check.scope == Scope::Batch { &rows.batch } else { &rows.table };
     let whole = rows.plan.action != Action::Merge;
-    let read = rows.extracted.rows.read as f64;
+    let read = rows.extracted.rows.rows as f64;
     match &check.rule {
         Rule::MinRows(_) | Rule::MaxRows(_) if check.scope == Scope::Batch => Figure::Known(Some(read)),
         Rule::MinRows(_) | Rule::MaxRows(_) => Figure::Known(Some(rows.live_rows as f64)),
@@ -108,8 +108,10 @@ pub fn figure(check: &Check, rows: &Rows<'_>) -> Figure {
         }
         Rule::References { columns, table, to } => Figure::Ask(dangling(columns, &table.sql(), to, relation)),
         Rule::Sql { query, .. } => {
-            let query = query.trim().trim_end_matches(';').replace("{table}", relation);
-            Figure::Ask(format!("SELECT count(*)::float8 FROM ({query}) AS refused"))
+            let query = query.trim().trim_end_matches(';').replace("{table}", "sankofa_rows");
+            Figure::Ask(format!(
+                "WITH sankofa_rows AS (SELECT * FROM {relation} AS r) SELECT count(*)::float8 FROM ({query}) AS refused"
+            ))
         }
     }
 }

@@ -8,7 +8,8 @@
 
 use crate::config::model::{Pipeline, Project, TableSpec};
 use crate::error::{Failure, classify};
-use crate::etl::extract::{Destination, Extracted, Reader};
+use crate::etl::extract::{Destination, Reader};
+use crate::etl::extracted::Extracted;
 use crate::etl::plan::{TablePlan, Wishes};
 use crate::etl::prepare::{self, Ends, Prepared};
 use crate::etl::publish::{self, Publication, TableJob};
@@ -17,6 +18,7 @@ use crate::etl::staging;
 use crate::etl::target::{self, Opening, Target};
 use crate::etl::window::Facts;
 use crate::ledger::run::{self, Asked, Begun, Way};
+use crate::ledger::state;
 use crate::pg::{Canceller, Session};
 use crate::progress::{Progress, Shown, TableProgress};
 use crate::report::{Report, Status};
@@ -104,8 +106,8 @@ impl<'a> Request<'a> {
         let connection = hands.resolver.connection(&self.project.warehouse.connection).await?;
         let name = self.application_name();
         let target = target::open(&connection, &self.opening(&name)).await?;
-        let cancel =
-            cancel_on_stop(hands.stop, vec![target.publisher.canceller(), target.second.canceller()]);
+        // Not the second session: it has the last word.
+        let cancel = cancel_on_stop(hands.stop, vec![target.publisher.canceller()]);
         let asked = Asked {
             pipeline: &self.pipeline.name,
             run_id: self.run_id,
@@ -193,7 +195,10 @@ impl<'a> Request<'a> {
             crate::config::model::Publish::Each => jobs.into_iter().map(|job| vec![job]).collect(),
         };
         let last = groups.len().saturating_sub(1);
-        for (number, tables) in groups.into_iter().enumerate() {
+        for (number, mut tables) in groups.into_iter().enumerate() {
+            if self.pipeline.publish == crate::config::model::Publish::Each {
+                self.leave_out_published(opened, &mut tables).await?;
+            }
             let publication = Publication {
                 session: &opened.target.publisher,
                 run: opened.run,
@@ -222,6 +227,17 @@ impl<'a> Request<'a> {
             );
         }
         Ok(reported)
+    }
+
+    /// Tables that an earlier try of this very run has published already, each in its commit.
+    async fn leave_out_published(&self, opened: &Opened, tables: &mut Vec<TableJob<'_>>) -> Result<()> {
+        let states = state::read(&opened.target.publisher.client, &self.pipeline.name).await?;
+        tables.retain(|job| {
+            let by_this_run =
+                states.get(&job.plan.name.to_string()).is_some_and(|state| state.run == opened.run);
+            !by_this_run || job.plan.base == Some(opened.run)
+        });
+        Ok(())
     }
 
     /// The connection was lost, perhaps between COMMIT and its answer: the ledger knows.

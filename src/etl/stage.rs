@@ -8,7 +8,7 @@
 //! Not here: what the plans in the manifest mean (`etl::plan`).
 
 use crate::error::Failure;
-use crate::etl::extract::{Extracted, What};
+use crate::etl::extracted::{Extracted, What};
 use crate::etl::plan::TablePlan;
 use crate::etl::window::Facts;
 use crate::pg::copy::{Batch, HEADER, TRAILER, hex};

@@ -7,7 +7,7 @@
 //! Not here: when rows become visible (`etl::publish`).
 
 use crate::error::Failure;
-use crate::etl::extract::What;
+use crate::etl::extracted::What;
 use crate::etl::layout::LayoutColumn;
 use crate::etl::merge;
 use crate::etl::plan::{Action, TablePlan};

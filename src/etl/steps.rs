@@ -8,7 +8,8 @@
 
 use crate::config::model::{Stage, TableSpec};
 use crate::error::Failure;
-use crate::etl::extract::{Destination, Extracted};
+use crate::etl::extract::Destination;
+use crate::etl::extracted::Extracted;
 use crate::etl::plan::{Action, TablePlan};
 use crate::etl::publish::{self, Publication};
 use crate::etl::quality::{self, Checked};
@@ -96,7 +97,7 @@ fn staged(plan: &TablePlan, extracted: &Extracted) -> TableFigures {
         target: plan.target.to_string(),
         mode: plan.mode.clone(),
         reason: plan.full_reason(),
-        read: extracted.rows.read,
+        read: extracted.rows.rows,
         staged: extracted.staged,
         bytes: extracted.rows.bytes,
         ms: extracted.ms,

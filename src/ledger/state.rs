@@ -69,6 +69,24 @@ pub async fn read(client: &Client, pipeline: &str) -> Result<BTreeMap<String, Ta
         .collect())
 }
 
+/// Who else fills one of `targets` (as `schema.table`): (target, pipeline).
+///
+/// # Errors
+/// As [`public::failure`].
+pub async fn other_owner(
+    client: &Client,
+    pipeline: &str,
+    targets: &[String],
+) -> Result<Option<(String, String)>> {
+    let query = "SELECT target, pipeline FROM sankofa.table_state
+        WHERE target = ANY ($1::text[]) AND pipeline <> $2 ORDER BY 1 LIMIT 1";
+    let row = client
+        .query_opt(query, &[&targets, &pipeline])
+        .await
+        .map_err(|error| public::failure(error, "cannot read the watermarks from the ledger"))?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
 /// What a publishing run leaves behind for one table.
 #[derive(Clone, Debug)]
 pub struct Left<'a> {

@@ -10,6 +10,7 @@
 
 use crate::error::Failure;
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 /// Signature, flags and the length of the (empty) extension area that open a stream.
@@ -53,7 +54,7 @@ impl Field {
 }
 
 /// Counts of the rows that went by. `nulls` are in the order of the stream's fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measures {
     /// Rows.
     pub rows: u64,

@@ -4,7 +4,14 @@
 mod support;
 
 mod connect;
+mod contract;
+mod deletes;
+mod guard;
+mod ledger;
+mod pair;
 mod public;
 mod relations;
+mod quality;
 mod testbed;
 mod types;
+mod window;

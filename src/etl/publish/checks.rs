@@ -5,7 +5,7 @@ use crate::etl::plan::Action;
 use crate::etl::quality::{self, Checked, Figure, Rows};
 use crate::etl::staging::Places;
 use crate::pg::Session;
-use crate::table::quote;
+use crate::table::{literal, quote};
 use anyhow::Result;
 
 /// The figures of all checks of one table.
@@ -17,7 +17,7 @@ pub async fn check(
     let places = Places::of(publication.run, job.number);
     let rows = Rows {
         batch: batch(job, &places),
-        table: table(job, &places),
+        table: table(job),
         plan: job.plan,
         extracted: job.extracted,
         live_rows: counts.live_rows,
@@ -28,8 +28,8 @@ pub async fn check(
             Figure::Known(figure) => figure,
             Figure::Ask(query) => {
                 let cannot = format!("cannot check {} of {}", quality::name(check), job.plan.name);
-                let row = publication.session.client.query_one(&query, &[]).await;
-                row.map_err(|error| publication.session.failure(error, &cannot))?.get(0)
+                let asked = ask(publication, &query).await;
+                asked.map_err(|error| publication.session.failure(error, &cannot))?
             }
         };
         all.push(quality::judge(check, &job.plan.name.to_string(), measured));
@@ -37,10 +37,24 @@ pub async fn check(
     Ok(all)
 }
 
+/// Asks one figure where nothing can be written: the pipeline's own SQL may be anything.
+async fn ask(publication: &Publication<'_>, query: &str) -> Result<Option<f64>, tokio_postgres::Error> {
+    let client = &publication.session.client;
+    let confined = format!(
+        "SAVEPOINT asking; SET LOCAL transaction_read_only = on;
+         SELECT pg_catalog.set_config('search_path', {} || coalesce(nullif(', ' || pg_catalog.current_setting('search_path'), ', '), ''), true)",
+        literal(&quote(&publication.pipeline.schema))
+    );
+    client.batch_execute(&confined).await?;
+    let figure = client.query_one(query, &[]).await?.get(0);
+    client.batch_execute("ROLLBACK TO SAVEPOINT asking; RELEASE SAVEPOINT asking").await?;
+    Ok(figure)
+}
+
 /// This run's rows under the table's own names.
 fn batch(job: &TableJob<'_>, places: &Places) -> String {
     if job.plan.action == Action::Create {
-        return format!("(SELECT * FROM {} AS b)", places.hidden.sql());
+        return table(job);
     }
     let columns = job.plan.layout.columns.iter().enumerate();
     let named: Vec<String> = columns
@@ -50,9 +64,8 @@ fn batch(job: &TableJob<'_>, places: &Places) -> String {
 }
 
 /// The live rows as they would be published.
-fn table(job: &TableJob<'_>, places: &Places) -> String {
-    let place = if job.plan.action == Action::Create { &places.hidden } else { &job.plan.target };
-    format!("(SELECT * FROM {} AS t WHERE t._sankofa_deleted_at IS NULL)", place.sql())
+fn table(job: &TableJob<'_>) -> String {
+    format!("(SELECT * FROM {} AS t WHERE t._sankofa_deleted_at IS NULL)", job.plan.target.sql())
 }
 
 /// Keeps the figures of one table's checks.

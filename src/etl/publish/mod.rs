@@ -16,7 +16,7 @@ pub use alter::{blocking_views, short};
 
 use crate::config::model::{Pipeline, TableSpec, Warehouse};
 use crate::error::{Failure, Kind};
-use crate::etl::extract::Extracted;
+use crate::etl::extracted::Extracted;
 use crate::etl::merge::METADATA;
 use crate::etl::plan::{Action, TablePlan, fits};
 use crate::etl::predicate;
@@ -99,11 +99,11 @@ impl Publication<'_> {
         self.begin().await?;
         let outcome = self.merge(checked).await?;
         judge(report, checked)?;
-        for (job, figures) in self.tables.iter().zip(&outcome) {
-            self.remember(job, figures, checked).await?;
+        for (job, counts) in self.tables.iter().zip(&outcome) {
+            let figures = figures(job, counts);
+            self.remember(job, &figures, counts.live_rows, checked).await?;
+            report.tables.push(figures);
         }
-        place::move_new(self).await?;
-        report.tables.extend(outcome.into_iter().map(|(figures, _)| figures));
         finish_report(report);
         if self.last {
             run::published(&self.session.client, self.run, report).await?;
@@ -128,22 +128,29 @@ impl Publication<'_> {
         done.map(|_| checked)
     }
 
+    /// Begins the transaction. Operators of extensions' types are looked up by the search path.
     async fn begin(&self) -> Result<()> {
         let settings = "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = 0;
-            SET LOCAL work_mem = '128MB'; SET LOCAL jit = off; SET LOCAL search_path = ''";
+            SET LOCAL work_mem = '128MB'; SET LOCAL jit = off;
+            SELECT pg_catalog.set_config('search_path', coalesce(pg_catalog.string_agg(DISTINCT
+                pg_catalog.quote_ident(n.nspname), ', '), ''), true)
+            FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
         self.execute(settings, "cannot begin to publish").await?;
         self.check_base().await?;
         self.lock_targets().await
     }
 
-    async fn merge(&self, checked: &mut Vec<Checked>) -> Result<Vec<(TableFigures, Counts)>> {
+    async fn merge(&self, checked: &mut Vec<Checked>) -> Result<Vec<Counts>> {
         alter::rewrite(self).await?;
         self.check_targets().await?;
         let mut outcome = Vec::new();
         for job in &self.tables {
-            let counts = apply::apply(self, job).await?;
-            checked.extend(checks::check(self, job, &counts).await?);
-            outcome.push((figures(job, &counts), counts));
+            outcome.push(apply::apply(self, job).await?);
+        }
+        place::move_new(self).await?;
+        // All tables are as they would be published: a check may look at any of them.
+        for (job, counts) in self.tables.iter().zip(&outcome) {
+            checked.extend(checks::check(self, job, counts).await?);
         }
         Ok(outcome)
     }
@@ -216,12 +223,12 @@ impl Publication<'_> {
     async fn remember(
         &self,
         job: &TableJob<'_>,
-        done: &(TableFigures, Counts),
+        figures: &TableFigures,
+        live_rows: i64,
         checked: &[Checked],
     ) -> Result<()> {
-        let (figures, counts) = done;
         let client = &self.session.client;
-        run::table(client, self.run, figures, counts.live_rows).await?;
+        run::table(client, self.run, figures, live_rows).await?;
         checks::record(self.session, self.run, checked, &figures.table).await?;
         let watermark = match job.watermark(self.facts) {
             Some(watermark) => Some((serde_json::to_value(&watermark)?, predicate::watermark(&watermark))),
@@ -240,7 +247,7 @@ impl Publication<'_> {
                 contract: serde_json::to_value(&job.plan.contract)?,
                 change: words.as_deref(),
                 settings: &job.plan.settings,
-                live_rows: counts.live_rows,
+                live_rows,
                 deletes_checked: full || job.plan.compare_keys,
             },
         )
@@ -272,7 +279,7 @@ fn figures(job: &TableJob<'_>, counts: &Counts) -> TableFigures {
         target: plan.target.to_string(),
         mode: plan.mode.clone(),
         reason: plan.full_reason(),
-        read: read.read,
+        read: read.rows,
         staged: job.extracted.staged,
         inserted: counts.inserted,
         updated: counts.updated,
