@@ -5,6 +5,7 @@ mod support;
 
 mod connect;
 mod contract;
+mod copy_property;
 mod deletes;
 mod guard;
 mod ledger;
