@@ -92,6 +92,7 @@ fn settings(options: &Options) -> Vec<(String, String)> {
     let encoding = if options.raw_encoding { "SQL_ASCII" } else { "UTF8" };
     [
         ("default_transaction_read_only", "on"),
+        ("default_transaction_isolation", "read committed"),
         ("row_security", "off"),
         ("search_path", ""),
         ("client_encoding", encoding),
@@ -101,6 +102,7 @@ fn settings(options: &Options) -> Vec<(String, String)> {
         ("bytea_output", "hex"),
         ("extra_float_digits", "1"),
         ("xmloption", "content"),
+        ("quote_all_identifiers", "off"),
         ("lock_timeout", LOCK_TIMEOUT),
         ("statement_timeout", &timeout),
         ("idle_in_transaction_session_timeout", "0"),

@@ -272,7 +272,7 @@ async fn fill(database: &Database, table: &str, columns: &[(String, Vec<String>)
 }
 
 const PINNED: &str = "SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD';
-    SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1;";
+    SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1; SET quote_all_identifiers = off;";
 
 /// The text of every value of a table, by id and column.
 pub async fn texts(database: &Database, table: &str) -> BTreeMap<(String, String), Option<String>> {
@@ -347,15 +347,15 @@ async fn rotate(source: &Database) {
     for table in TABLES {
         let names = source
             .query_text(&format!(
-                "SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attname LIKE 'v%'"
+                "SELECT attname FROM pg_attribute WHERE attrelid = 'public.{table}'::regclass AND attname LIKE 'v%'"
             ))
             .await;
         let names: Vec<String> = names.into_iter().map(|row| row[0].clone().unwrap()).collect();
         let list: Vec<String> = names.iter().map(|name| format!("o.{name}")).collect();
         source
             .sql(&format!(
-                "UPDATE {table} t SET updated_at = clock_timestamp(), ({}) = ROW({}) FROM {table} o
-                 WHERE o.id = t.id % (SELECT max(id) FROM {table}) + 1",
+                "UPDATE public.{table} t SET updated_at = clock_timestamp(), ({}) = ROW({}) FROM public.{table} o
+                 WHERE o.id = t.id % (SELECT max(id) FROM public.{table}) + 1",
                 names.join(", "),
                 list.join(", ")
             ))
@@ -363,9 +363,42 @@ async fn rotate(source: &Database) {
     }
 }
 
+/// Gives a database settings under which hardly any value is written or read as usual.
+async fn disturb(database: &Database) {
+    let name = quote(database.name());
+    for setting in [
+        "TimeZone = 'America/New_York'",
+        "DateStyle = 'SQL, DMY'",
+        "IntervalStyle = 'iso_8601'",
+        "bytea_output = 'escape'",
+        "extra_float_digits = -5",
+        "xmloption = 'document'",
+        "xmlbinary = 'hex'",
+        "quote_all_identifiers = on",
+        "search_path = 'nowhere'",
+        "standard_conforming_strings = off",
+        "array_nulls = off",
+        "transform_null_equals = on",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "client_encoding = 'LATIN1'",
+        "row_security = off",
+        "statement_timeout = 100000",
+        "enable_seqscan = off",
+        "default_tablespace = ''",
+        "check_function_bodies = off",
+    ] {
+        database.sql(&format!("ALTER DATABASE {name} SET {setting}")).await;
+    }
+}
+
 async fn round_trip(majors: (u16, u16), extensions: bool) {
     let source = source(majors.0, majors.1).await;
     let warehouse = Server::major(majors.1).fresh_database("warehouse").await;
+    if !extensions {
+        disturb(&source).await;
+        disturb(&warehouse).await;
+    }
     if extensions {
         warehouse
             .sql("CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE EXTENSION ltree")
