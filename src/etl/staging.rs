@@ -47,11 +47,6 @@ pub fn straight(plan: &TablePlan) -> bool {
     plan.action == Action::Create && !plan.layout.casts() && !plan.layout.columns.is_empty()
 }
 
-/// Where COPY puts the rows of a plan.
-pub fn rows_go_to<'a>(plan: &TablePlan, places: &'a Places) -> &'a TableName {
-    if straight(plan) { &places.hidden } else { &places.rows }
-}
-
 /// The table that is complete once [`complete`] has been through it.
 pub fn ready(run: i64, number: usize, plan: &TablePlan) -> TableName {
     let places = Places::of(run, number);
@@ -204,23 +199,21 @@ pub struct CopyWriter<'a> {
 pub struct Room {
     /// Its name.
     pub table: TableName,
-    /// Names of columns `c1` to `cn`.
-    pub columns: Vec<String>,
+    /// Its columns: (name here, name at the source).
+    pub columns: Vec<(String, String)>,
 }
 
 impl Room {
     /// Where the rows of a plan go, or its keys.
     pub fn of(plan: &TablePlan, what: What, places: &Places) -> Self {
-        let name = |column: &LayoutColumn| column.name.clone();
-        match what {
-            What::Rows => Room {
-                table: rows_go_to(plan, places).clone(),
-                columns: plan.layout.columns.iter().map(name).collect(),
-            },
-            What::Keys => {
-                Room { table: places.keys.clone(), columns: plan.layout.key_columns().map(name).collect() }
-            }
-        }
+        let staged = |(at, column): (usize, &LayoutColumn)| (format!("c{}", at + 1), column.name.clone());
+        let itself = |column: &LayoutColumn| (column.name.clone(), column.name.clone());
+        let (table, columns) = match what {
+            What::Keys => (&places.keys, plan.layout.key_columns().enumerate().map(staged).collect()),
+            What::Rows if straight(plan) => (&places.hidden, plan.layout.columns.iter().map(itself).collect()),
+            What::Rows => (&places.rows, plan.layout.columns.iter().enumerate().map(staged).collect()),
+        };
+        Room { table: table.clone(), columns }
     }
 
     /// Says which column of which row the server could not take, if it could not take a value.
@@ -243,10 +236,8 @@ impl Room {
         let (row, column) = line.split_once(", ")?;
         let row = row.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()?;
         let column = column.split_once(' ')?.1;
-        let number = column.strip_prefix('c').and_then(|number| number.parse::<usize>().ok());
-        let staged = number.and_then(|number| self.columns.get(number.checked_sub(1)?));
-        let known = self.columns.iter().find(|known| *known == column);
-        Some((known.or(staged)?.clone(), row))
+        let (_, name) = self.columns.iter().find(|(here, _)| here == column)?;
+        Some((name.clone(), row))
     }
 }
 
