@@ -14,6 +14,13 @@ use crate::pg::copy::Field;
 use crate::table::{Column, SourceTable, TableName, quote};
 use serde::{Deserialize, Serialize};
 
+/// Our columns, with their types and constraints.
+pub const METADATA: [(&str, &str); 3] = [
+    ("_sankofa_run", "bigint NOT NULL"),
+    ("_sankofa_loaded_at", "timestamp with time zone NOT NULL"),
+    ("_sankofa_deleted_at", "timestamp with time zone"),
+];
+
 /// One column on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutColumn {

@@ -7,7 +7,7 @@
 //!        rows are never locked to find that out, as ON CONFLICT would do.
 //! Not here: running it (`etl::publish`).
 
-use crate::etl::layout::{Layout, LayoutColumn};
+use crate::etl::layout::{Layout, LayoutColumn, METADATA};
 use crate::table::{TableName, quote, quote_list, split_identifiers};
 
 /// What one table's statements are made from.
@@ -32,64 +32,6 @@ pub enum Gone {
     Mark,
     /// It goes.
     Remove,
-}
-
-/// Our columns, with their types and constraints.
-pub const METADATA: [(&str, &str); 3] = [
-    ("_sankofa_run", "bigint NOT NULL"),
-    ("_sankofa_loaded_at", "timestamp with time zone NOT NULL"),
-    ("_sankofa_deleted_at", "timestamp with time zone"),
-];
-
-/// How a staging table is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StagedIn {
-    /// As any table: its rows go through the log, but it has half the files.
-    Logged,
-    /// Without the log.
-    Unlogged,
-}
-
-/// `CREATE TABLE` for staged rows.
-pub fn create_staging(staging: &TableName, layout: &Layout, kept: StagedIn) -> String {
-    let columns =
-        layout.columns.iter().enumerate().map(|(at, column)| format!("c{} {}", at + 1, column.carried.wire));
-    format!(
-        "CREATE {}TABLE {} ({}) WITH (autovacuum_enabled = off)",
-        if kept == StagedIn::Unlogged { "UNLOGGED " } else { "" },
-        staging.sql(),
-        columns.collect::<Vec<_>>().join(", ")
-    )
-}
-
-/// `CREATE TABLE` for a new target, before it has our columns and its key.
-pub fn create_target(hidden: &TableName, layout: &Layout) -> String {
-    let columns = layout.columns.iter().map(|column| {
-        // A key that nobody has proven gets it with the primary key, where a NULL is told as one.
-        let proven = layout.key_proven && layout.key.contains(&column.name);
-        let not_null = if proven { " NOT NULL" } else { "" };
-        format!("{} {}{not_null}", quote(&column.name), column.carried.target)
-    });
-    format!("CREATE TABLE {} ({})", hidden.sql(), columns.collect::<Vec<_>>().join(", "))
-}
-
-/// Gives a filled new target our columns and its key. Defaults of new columns that are not volatile
-/// are kept in the catalog, not in the rows (PostgreSQL 11+), so this rewrites nothing.
-pub fn complete_target(hidden: &TableName, key: &[String], run: i64) -> String {
-    let table = hidden.sql();
-    let [run_column, at_column, deleted_column] = METADATA.map(|(name, _)| name);
-    let key = if key.is_empty() { String::new() } else { format!(", ADD PRIMARY KEY ({})", quote_list(key)) };
-    format!(
-        "ALTER TABLE {table} ADD COLUMN {run_column} bigint NOT NULL DEFAULT {run},
-            ADD COLUMN {at_column} timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
-            ADD COLUMN {deleted_column} timestamp with time zone{key};
-         ALTER TABLE {table} ALTER COLUMN {run_column} DROP DEFAULT, ALTER COLUMN {at_column} DROP DEFAULT;"
-    )
-}
-
-/// Fills a new target from staging, where COPY could not go straight into it.
-pub fn fill_target(hidden: &TableName, staging: &TableName, layout: &Layout) -> String {
-    format!("INSERT INTO {} SELECT {} FROM {} s", hidden.sql(), values(layout, "s"), staging.sql())
 }
 
 /// Counts keys that stand more than once in the staged rows, and rows whose key is NULL.

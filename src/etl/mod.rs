@@ -1,6 +1,7 @@
 //! Rows: source -> stage -> warehouse; modules in the order of a row.
 
 pub mod contract;
+pub mod create;
 pub mod extract;
 pub mod extracted;
 pub mod layout;

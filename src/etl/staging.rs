@@ -7,9 +7,10 @@
 //! Not here: when rows become visible (`etl::publish`).
 
 use crate::error::Failure;
+use crate::etl::create::{self, StagedIn};
 use crate::etl::extracted::What;
 use crate::etl::layout::LayoutColumn;
-use crate::etl::merge::{self, StagedIn};
+use crate::etl::merge;
 use crate::etl::plan::{Action, TablePlan};
 use crate::ledger::STAGING_SCHEMA;
 use crate::pg::Session;
@@ -78,13 +79,13 @@ fn making(run: i64, number: usize, plan: &TablePlan) -> String {
     let places = Places::of(run, number);
     let room = if is_small(plan) { StagedIn::Logged } else { StagedIn::Unlogged };
     let mut sql = if straight(plan) {
-        merge::create_target(&places.hidden, &plan.layout)
+        create::target_table(&places.hidden, &plan.layout)
     } else {
-        merge::create_staging(&places.rows, &plan.layout, room)
+        create::staging_table(&places.rows, &plan.layout, room)
     };
     if plan.compare_keys {
         sql.push(';');
-        sql.push_str(&merge::create_staging(&places.keys, &plan.layout.key_only(), room));
+        sql.push_str(&create::staging_table(&places.keys, &plan.layout.key_only(), room));
     }
     sql
 }
@@ -181,12 +182,12 @@ fn completing(run: i64, number: usize, plan: &TablePlan) -> String {
     let mut sql = String::new();
     if plan.action == Action::Create {
         if !straight(plan) {
-            sql.push_str(&merge::create_target(&places.hidden, &plan.layout));
+            sql.push_str(&create::target_table(&places.hidden, &plan.layout));
             sql.push(';');
-            sql.push_str(&merge::fill_target(&places.hidden, &places.rows, &plan.layout));
+            sql.push_str(&create::fill_target(&places.hidden, &places.rows, &plan.layout));
             sql.push(';');
         }
-        sql.push_str(&merge::complete_target(&places.hidden, &plan.layout.key, run));
+        sql.push_str(&create::complete_target(&places.hidden, &plan.layout.key, run));
     }
     // The planner does without statistics of a few pages; autovacuum brings those of a new target.
     if !is_small(plan) {
@@ -266,7 +267,9 @@ impl Room {
         let itself = |column: &LayoutColumn| (column.name.clone(), column.name.clone());
         let (table, columns) = match what {
             What::Keys => (&places.keys, plan.layout.key_columns().enumerate().map(staged).collect()),
-            What::Rows if straight(plan) => (&places.hidden, plan.layout.columns.iter().map(itself).collect()),
+            What::Rows if straight(plan) => {
+                (&places.hidden, plan.layout.columns.iter().map(itself).collect())
+            }
             What::Rows => (&places.rows, plan.layout.columns.iter().enumerate().map(staged).collect()),
         };
         Room { table: table.clone(), columns }

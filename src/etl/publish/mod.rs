@@ -17,7 +17,7 @@ pub use alter::{blocking_views, short};
 use crate::config::model::{Pipeline, TableSpec, Warehouse};
 use crate::error::{Failure, Kind};
 use crate::etl::extracted::Extracted;
-use crate::etl::merge::METADATA;
+use crate::etl::layout::METADATA;
 use crate::etl::plan::{Action, TablePlan, fits};
 use crate::etl::predicate;
 use crate::etl::quality::Checked;
