@@ -10,6 +10,7 @@ pub mod predicate;
 pub mod prepare;
 pub mod publish;
 pub mod quality;
+pub mod reset;
 pub mod run;
 pub mod source;
 pub mod stage;
