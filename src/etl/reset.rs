@@ -67,7 +67,7 @@ impl Reset<'_> {
         if found.version == 0 {
             return self.unknown();
         }
-        ledger::check(&found, &self.project.environment)?;
+        ledger::refuse(&found, &self.project.environment)?;
         if self.dry_run {
             return self.put(&looking.client).await;
         }

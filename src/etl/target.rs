@@ -81,6 +81,16 @@ pub async fn look(connection: &Connection, warehouse: &Warehouse, application_na
     Ok(session)
 }
 
+/// A session as whoever logs in, that may write once it was found that it can.
+///
+/// # Errors
+/// As [`open`].
+pub async fn bare(connection: &Connection, application_name: &str) -> Result<Session> {
+    let session = connect(connection, &settings(application_name)).await?;
+    refuse_unwritable(&session)?;
+    Ok(session)
+}
+
 fn settings(application_name: &str) -> SessionOptions {
     SessionOptions::named(application_name)
         .set("client_encoding", "UTF8")

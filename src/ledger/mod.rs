@@ -72,15 +72,22 @@ pub async fn open(client: &Client, environment: &str) -> Result<()> {
         upgrade(client, environment, None).await?;
         return Ok(());
     }
-    check(&found, environment)?;
+    Ok(refuse(&found, environment)?)
+}
+
+/// Refuses a ledger that is there and that this binary cannot use as it is.
+///
+/// # Errors
+/// As [`check`], and 78 for an older schema.
+pub fn refuse(found: &Found, environment: &str) -> Result<(), Failure> {
+    check(found, environment)?;
     if found.version < version() {
         return Err(Failure::config(format!(
             "cannot use the warehouse: its schema sankofa has version {}, this binary needs {}",
             found.version,
             version()
         ))
-        .hint("Run `sankofa warehouse upgrade` with the role that owns it.")
-        .into());
+        .hint("Run `sankofa warehouse upgrade` with the role that owns it."));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ mod apply;
 mod checks;
 mod place;
 
-pub use alter::{blocking_views, short};
+pub use alter::{blocking_views, clauses, short};
 
 use crate::config::model::{Pipeline, TableSpec, Warehouse};
 use crate::error::{Failure, Kind};
