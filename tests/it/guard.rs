@@ -170,7 +170,7 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
         uri(&pair.source, "CANARY%20wrong", port),
         uri(&pair.source, secret, 1),
         "postgres://canary:CANARY p@ss@@:x/y".to_owned(),
-        format!("{{\"conn_type\": \"postgres\", \"password\": \"CANARYJSON\", \"port\": \"x\"}}"),
+        r#"{"conn_type": "postgres", "password": "CANARYJSON", "port": "x"}"#.to_owned(),
     ] {
         pair.sankofa = pair.sankofa.connection_uri("src", &wrong);
         said += &run(&pair, None, &["sync", "p"]).await;
