@@ -210,7 +210,9 @@ impl Room {
         let itself = |column: &LayoutColumn| (column.name.clone(), column.name.clone());
         let (table, columns) = match what {
             What::Keys => (&places.keys, plan.layout.key_columns().enumerate().map(staged).collect()),
-            What::Rows if straight(plan) => (&places.hidden, plan.layout.columns.iter().map(itself).collect()),
+            What::Rows if straight(plan) => {
+                (&places.hidden, plan.layout.columns.iter().map(itself).collect())
+            }
             What::Rows => (&places.rows, plan.layout.columns.iter().enumerate().map(staged).collect()),
         };
         Room { table: table.clone(), columns }
