@@ -211,6 +211,32 @@ impl Change {
         }
     }
 
+    /// The same, but a new column that the warehouse has kept under another type, which `misfit`
+    /// tells, is a retyped one.
+    pub fn returned(self, misfit: impl Fn(&str, &str) -> Option<String>) -> Change {
+        match self {
+            Change::Added { column, target, was } => match misfit(&column, &target) {
+                Some(kept) => Change::Retyped {
+                    column,
+                    from: kept.clone(),
+                    to: target.clone(),
+                    old_target: kept,
+                    target,
+                },
+                None => Change::Added { column, target, was },
+            },
+            other => other,
+        }
+    }
+
+    /// The column that is new, if one is.
+    pub fn added(&self) -> Option<&str> {
+        match self {
+            Change::Added { column, .. } => Some(column),
+            _ => None,
+        }
+    }
+
     /// How heavy it is for the warehouse table.
     pub fn weight(&self) -> Weight {
         match self {

@@ -7,7 +7,7 @@
 //! Not here: which rows (`etl::window`), what a change against last time means (`etl::contract`).
 
 use crate::config::guard::strictest;
-use crate::config::model::{Guard, Mask, TableSpec};
+use crate::config::model::{Guard, Mask, Mode, TableSpec};
 use crate::error::{Failure, nearest_hint};
 use crate::etl::types::{self, Carried, Sides};
 use crate::pg::copy::Field;
@@ -85,6 +85,14 @@ pub fn lay_out(table: &SourceTable, spec: &TableSpec, around: &Surroundings) -> 
     if let Some(name) = extra_key.as_ref().filter(|name| never.contains(name)) {
         let what = format!(
             "cannot read {}: the operator's guard says never of its replication key {name}",
+            table.name
+        );
+        return Err(Failure::config(what).hint("Name another `replication_key:`, or read the table whole."));
+    }
+    let read_by = spec.replication_key.as_ref().filter(|_| spec.mode != Mode::FullRefresh);
+    if let Some(name) = read_by.filter(|name| masks.contains_key(*name)) {
+        let what = format!(
+            "cannot read {}: its replication key {name} is masked, and a watermark would tell its values",
             table.name
         );
         return Err(Failure::config(what).hint("Name another `replication_key:`, or read the table whole."));

@@ -209,6 +209,29 @@ impl Merge<'_> {
         )
     }
 
+    /// The live rows of the target that stay as they are, in the layout's columns and types; of `added`
+    /// columns the target has none yet, and of `keys`, where given, are those that are still there.
+    pub fn kept(&self, added: &[&str], keys: Option<&TableName>) -> String {
+        let column = |column: &LayoutColumn| match added.contains(&column.name.as_str()) {
+            true => format!("NULL::{}", column.carried.target),
+            false => format!("t.{}::{}", quote(&column.name), column.carried.target),
+        };
+        let columns: Vec<String> = self.layout.columns.iter().map(column).collect();
+        let key_only = self.layout.key_only();
+        let present = keys.map(|keys| {
+            format!(" AND EXISTS (SELECT FROM {} s WHERE {})", keys.sql(), same_key(&key_only, "t", "s"))
+        });
+        format!(
+            "SELECT {} FROM {} t WHERE t._sankofa_deleted_at IS NULL
+             AND NOT EXISTS (SELECT FROM {} s WHERE {}){}",
+            columns.join(", "),
+            self.target.sql(),
+            self.staging.sql(),
+            same_key(self.layout, "t", "s"),
+            present.unwrap_or_default()
+        )
+    }
+
     /// Makes a table without a key equal to the staged rows, as multisets of row texts: first the
     /// rows of which there are too many go.
     pub fn delete_surplus(&self, gone: Gone) -> String {

@@ -5,9 +5,9 @@
 //! Holds: pure; the same inputs give the same plan.
 //! Not here: gathering the inputs (`etl::prepare`), doing it (`etl::extract`, `etl::publish`).
 
-use crate::config::model::{DeleteMode, Mode, SchemaPolicy, Span, TableSpec};
+use crate::config::model::{DeleteMode, Mode, SchemaPolicy, TableSpec};
 use crate::error::Failure;
-use crate::etl::contract::{self, Change, Contract, Decision, Weight};
+use crate::etl::contract::{self, Contract, Decision, Weight};
 use crate::etl::layout::Layout;
 use crate::etl::window::{self, Bound, Facts, KeyKind, ReplicationKey, Watermark};
 use crate::ledger::state::TableState;
@@ -140,7 +140,13 @@ pub fn plan(mut inputs: Inputs<'_>) -> Result<TablePlan> {
     let contract = Contract::of(&inputs.layout, Vec::new()).after(last_contract.as_ref(), spec.drop);
     let changes =
         last_contract.as_ref().map(|last| contract::differences(last, &contract)).unwrap_or_default();
-    let changes = changes.into_iter().map(|change| returned(change, inputs.target)).collect();
+    let kept =
+        |column: &str| inputs.target.and_then(|there| there.column(column)).map(|c| &c.column_type.sql);
+    let misfit = |column: &str, target: &str| {
+        let misfits = inputs.target.is_some_and(|there| !fits(there, column, target));
+        kept(column).filter(|_| misfits).cloned()
+    };
+    let changes = changes.into_iter().map(|change| change.returned(misfit)).collect();
     let decision = contract::decide(changes, inputs.policy, inputs.wishes.full_refresh);
     refuse(&inputs, &decision, &contract)?;
     let settings = fingerprint(spec, &inputs.layout, &inputs.hmac_fingerprint);
@@ -245,20 +251,6 @@ fn last_contract(inputs: &Inputs<'_>) -> Result<Option<Contract>> {
     }
 }
 
-/// A column that comes back with another type than the warehouse has kept for it is a retyped one.
-fn returned(change: Change, there: Option<&SourceTable>) -> Change {
-    match (change, there) {
-        (Change::Added { column, target, was }, Some(there)) => match there.column(&column) {
-            Some(kept) if !fits(there, &column, &target) => {
-                let old_target = kept.column_type.sql.clone();
-                Change::Retyped { column, from: old_target.clone(), to: target.clone(), old_target, target }
-            }
-            _ => Change::Added { column, target, was },
-        },
-        (change, _) => change,
-    }
-}
-
 /// Refuses what the policy or the warehouse table does not allow, in words.
 fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Result<(), Failure> {
     let (name, target) = (&inputs.spec.name, &inputs.target_name);
@@ -353,22 +345,14 @@ fn window_too_small(name: &TableName, why: &str) -> Failure {
         .hint("Run it once without --from and --to.")
 }
 
-/// The lookback in the key's unit.
 fn lookback(spec: &TableSpec, key: &ReplicationKey) -> Result<u64, Failure> {
-    let Some(lookback) = spec.lookback else { return Ok(0) };
-    match (lookback.span, &key.kind) {
-        (Span::Time(span), KeyKind::Timestamptz | KeyKind::Timestamp { .. }) => {
-            Ok(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
-        }
-        (Span::Time(span), KeyKind::Date { .. }) => Ok(span.as_secs().div_ceil(86_400)),
-        (Span::Count(count), KeyKind::Integer | KeyKind::Xmin) => Ok(count),
-        _ if lookback.inherited => Ok(0),
-        _ => Err(Failure::config(format!(
+    window::reach(spec.lookback, &key.kind).ok_or_else(|| {
+        Failure::config(format!(
             "cannot read {}: its lookback is not in the unit of its replication key {}",
             spec.name, key.name
         ))
-        .hint("A time key takes a duration such as `10m`, an integer key a count such as `1000`.")),
-    }
+        .hint("A time key takes a duration such as `10m`, an integer key a count such as `1000`.")
+    })
 }
 
 fn fingerprint(spec: &TableSpec, layout: &Layout, hmac: &str) -> String {

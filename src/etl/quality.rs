@@ -57,9 +57,8 @@ pub enum Figure {
 /// Whether a check can only be decided by asking the warehouse.
 pub fn needs_query(check: &Check, plan: &TablePlan) -> bool {
     match &check.rule {
-        Rule::MinRows(_) | Rule::MaxRows(_) | Rule::MaxChange(_) => {
-            check.scope == Scope::Table && plan.action != Action::Create
-        }
+        Rule::MinRows(_) | Rule::MaxRows(_) => check.scope == Scope::Table && plan.action != Action::Create,
+        Rule::MaxChange(_) => plan.action != Action::Create,
         Rule::NullRate { .. } => check.scope == Scope::Table && plan.action == Action::Merge,
         Rule::Unique(columns) => !is_key(columns, plan),
         _ => true,

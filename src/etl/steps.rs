@@ -168,8 +168,7 @@ impl StageJob<'_> {
             spec.checks.iter().any(|check| quality::needs_query(check, plan)) || !plan.layout.key_proven
         };
         let rehearse = specs.iter().zip(&self.manifest.plans).any(|(spec, plan)| asks(spec, plan));
-        let alters = self.manifest.plans.iter().any(|plan| plan.alters_target());
-        let checked = if rehearse && !alters {
+        let checked = if rehearse {
             self.fill().await?;
             self.publication(&specs, false).rehearse().await?
         } else {

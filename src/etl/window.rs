@@ -8,6 +8,7 @@
 //! Units: a replication key is an `i64` as COPY binary has it: microseconds since 2000-01-01 for
 //! timestamps, days since then for dates, the number itself for integers, a 64-bit id for `xmin`.
 
+use crate::config::model::{Lookback, Span};
 use serde::{Deserialize, Serialize};
 
 /// What a replication key is.
@@ -123,6 +124,19 @@ pub fn bound(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, look
             value: value.saturating_sub(i64::try_from(lookback).unwrap_or(i64::MAX)),
             after: key.unique && lookback == 0 && key.kind == KeyKind::Integer,
         },
+    }
+}
+
+/// A lookback in the unit of a key; `None`: it is in the other unit, and the table's own.
+pub fn reach(lookback: Option<Lookback>, kind: &KeyKind) -> Option<u64> {
+    let Some(lookback) = lookback else { return Some(0) };
+    match (lookback.span, kind) {
+        (Span::Time(span), KeyKind::Timestamptz | KeyKind::Timestamp { .. }) => {
+            Some(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+        }
+        (Span::Time(span), KeyKind::Date { .. }) => Some(span.as_secs().div_ceil(86_400)),
+        (Span::Count(count), KeyKind::Integer | KeyKind::Xmin) => Some(count),
+        _ => lookback.inherited.then_some(0),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::support::*;
 
 const TABLE: &str =
     "CREATE TABLE t (id int PRIMARY KEY, u timestamptz DEFAULT clock_timestamp(), v varchar(20), n int);
-    INSERT INTO t SELECT g, now(), 'v' || g, g FROM generate_series(1, 20) g";
+    INSERT INTO t SELECT g, now() - (21 - g) * interval '1 min', 'v' || g, g FROM generate_series(1, 20) g";
 
 fn tables(mode: &str, policy: &str) -> String {
     let key = if mode == "incremental" { ", replication_key: u" } else { "" };

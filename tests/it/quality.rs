@@ -1,7 +1,6 @@
 //! Checks gate the whole set, in `sync` and in `validate` alike; `after:` has one role's rights only.
 
 use crate::pair::*;
-use crate::support::*;
 
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, u timestamptz DEFAULT clock_timestamp(), v text, n int);
     INSERT INTO t SELECT g, clock_timestamp(), 'a', g FROM generate_series(1, 10) g;

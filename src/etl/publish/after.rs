@@ -2,7 +2,8 @@
 //!
 //! Each statement runs inside a function that belongs to that role and has SECURITY DEFINER: there
 //! PostgreSQL refuses SET ROLE and transaction control, in dynamic SQL too (manual, SET ROLE:
-//! "cannot be used within SECURITY DEFINER functions").
+//! "cannot be used within SECURITY DEFINER functions"). Deferred triggers fire inside it too: at COMMIT
+//! they would run as whoever commits (before PostgreSQL 18).
 
 use super::Publication;
 use crate::config::sql_text;
@@ -25,9 +26,10 @@ pub async fn run(publication: &Publication<'_>) -> Result<()> {
     };
     let (role, function) = (quote(role), format!("{STAGING_SCHEMA}.r{}_after", publication.run));
     let make = format!(
-        "GRANT CREATE, USAGE ON SCHEMA {STAGING_SCHEMA} TO {role};
+        "SET CONSTRAINTS ALL IMMEDIATE; GRANT CREATE, USAGE ON SCHEMA {STAGING_SCHEMA} TO {role};
          CREATE FUNCTION {function}(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-         SET search_path = {schema}, pg_catalog, pg_temp AS $after$ BEGIN EXECUTE statement; END $after$;
+         SET search_path = {schema}, pg_catalog, pg_temp AS $after$ BEGIN
+            EXECUTE statement; SET CONSTRAINTS ALL IMMEDIATE; END $after$;
          ALTER FUNCTION {function}(text) OWNER TO {role};
          GRANT EXECUTE ON FUNCTION {function}(text) TO CURRENT_USER;
          REVOKE CREATE, USAGE ON SCHEMA {STAGING_SCHEMA} FROM {role}",

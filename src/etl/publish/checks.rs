@@ -1,6 +1,9 @@
 //! Asks the figures of a table's checks, inside the publishing transaction, and keeps them.
 
 use super::{Counts, Publication, TableJob};
+use crate::config::model::DeleteMode;
+use crate::etl::contract::Change;
+use crate::etl::merge::Merge;
 use crate::etl::plan::Action;
 use crate::etl::quality::{self, Checked, Figure, Rows};
 use crate::etl::staging::Places;
@@ -22,9 +25,47 @@ pub async fn check(
         extracted: job.extracted,
         live_rows: counts.live_rows,
     };
+    measure(publication, job, &rows).await
+}
+
+/// The figures of all checks of a table whose definition publishing would change first: nothing is
+/// altered for it, its rows are put together by a query.
+pub async fn foresee(publication: &Publication<'_>, job: &TableJob<'_>) -> Result<Vec<Checked>> {
+    let places = Places::of(publication.run, job.number);
+    let table = foreseen(publication, job, &places);
+    let cannot = format!("cannot count the rows of {}", job.plan.name);
+    let counted =
+        publication.session.client.query_one(&format!("SELECT count(*) FROM {table} AS r"), &[]).await;
+    let live_rows = counted.map_err(|error| publication.session.failure(error, &cannot))?.get(0);
+    let batch = batch(job, &places);
+    let rows = Rows { batch, table, plan: job.plan, extracted: job.extracted, live_rows };
+    measure(publication, job, &rows).await
+}
+
+/// The live rows of a table as publishing would leave them.
+fn foreseen(publication: &Publication<'_>, job: &TableJob<'_>, places: &Places) -> String {
+    let (plan, staged) = (job.plan, batch(job, places));
+    let new_key = plan.decision.changes.iter().any(|change| matches!(change, Change::Key { .. }));
+    let ignored = job.spec.deletes.mode == DeleteMode::Ignore;
+    if plan.layout.key.is_empty() || new_key || (plan.action == Action::Replace && !ignored) {
+        return staged;
+    }
+    let added: Vec<&str> = plan.decision.changes.iter().filter_map(Change::added).collect();
+    let merge = Merge {
+        layout: &plan.layout,
+        target: &plan.target,
+        staging: &places.rows,
+        extinct: &plan.contract.extinct,
+        run: publication.run,
+    };
+    let keys = Some(&places.keys).filter(|_| plan.compare_keys && !ignored);
+    format!("(SELECT * FROM {staged} AS n UNION ALL {})", merge.kept(&added, keys))
+}
+
+async fn measure(publication: &Publication<'_>, job: &TableJob<'_>, rows: &Rows<'_>) -> Result<Vec<Checked>> {
     let mut all = Vec::new();
     for check in &job.spec.checks {
-        let measured = match quality::figure(check, &rows) {
+        let measured = match quality::figure(check, rows) {
             Figure::Known(figure) => figure,
             Figure::Ask(query) => {
                 let cannot = format!("cannot check {} of {}", quality::name(check), job.plan.name);

@@ -121,7 +121,13 @@ impl Publication<'_> {
         let mut checked = Vec::new();
         let done = async {
             self.begin().await?;
-            self.merge(&mut checked).await
+            let (altered, plain): (Vec<_>, Vec<_>) =
+                self.tables.iter().partition(|job| job.plan.alters_target());
+            Publication { tables: plain, ..*self }.merge(&mut checked).await?;
+            for job in &altered {
+                checked.extend(checks::foresee(self, job).await?);
+            }
+            Ok(())
         }
         .await;
         self.execute("ROLLBACK", "cannot roll back").await?;
@@ -166,8 +172,15 @@ impl Publication<'_> {
         let states = state::read(client, &self.pipeline.name).await?;
         for job in &self.tables {
             let now = states.get(&job.plan.name.to_string());
-            if now.map(|state| state.run) != job.plan.base {
-                let by = now.map_or("a reset".to_owned(), |state| format!("run {}", state.run_id));
+            let watermark = now.and_then(|state| state.watermark.as_ref());
+            let watermark: Option<Watermark> =
+                watermark.map(|value| state::parse(value, "watermark")).transpose()?;
+            let moved = now.map(|state| state.run) != job.plan.base;
+            if moved || watermark != job.plan.last {
+                let by = match now {
+                    Some(state) if moved => format!("run {}", state.run_id),
+                    _ => "a reset".to_owned(),
+                };
                 return Err(Failure::data(format!(
                     "cannot load {}: this run was superseded by {by}",
                     job.plan.name
