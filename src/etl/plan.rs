@@ -130,9 +130,7 @@ pub fn plan(mut inputs: Inputs<'_>) -> Result<TablePlan> {
     let (spec, name) = (inputs.spec, &inputs.spec.name);
     let key = replication_key(&inputs)?;
     let last_contract = last_contract(&inputs)?;
-    if let Some(last) = &last_contract {
-        last.keep_types(&mut inputs.layout);
-    }
+    last_contract.iter().for_each(|last| last.keep_types(&mut inputs.layout));
     let last: Option<Watermark> = match inputs.state.and_then(|state| state.watermark.as_ref()) {
         Some(value) => Some(crate::ledger::state::parse(value, "watermark")?),
         None => None,
