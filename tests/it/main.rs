@@ -4,5 +4,6 @@
 mod support;
 
 mod connect;
+mod init;
 mod public;
 mod testbed;
