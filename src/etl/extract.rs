@@ -14,7 +14,7 @@ use crate::etl::plan::{Reading, TablePlan};
 use crate::etl::predicate;
 use crate::etl::source::Source;
 use crate::etl::stage::{PartWriter, StageWriter};
-use crate::etl::staging::{self, CopyWriter, Places};
+use crate::etl::staging::{CopyWriter, Places, Room};
 use crate::pg::Session;
 use crate::pg::copy::{Decoder, Field, Measures};
 use crate::progress::TableProgress;
@@ -251,11 +251,8 @@ impl<'a> Writer<'a> {
             Destination::Files(stage) => Ok(Writer::File(stage.part(unit.table, unit.what)?)),
             Destination::Staging { run, writers } => {
                 let places = Places::of(*run, unit.table);
-                let table = match unit.what {
-                    What::Rows => staging::rows_go_to(plan, &places),
-                    What::Keys => &places.keys,
-                };
-                Ok(Writer::Copy(CopyWriter::begin(&writers[number], table).await?))
+                let into = Room::of(plan, unit.what, &places);
+                Ok(Writer::Copy(CopyWriter::begin(&writers[number], into).await?))
             }
         }
     }

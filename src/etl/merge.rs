@@ -55,7 +55,9 @@ pub fn create_staging(staging: &TableName, layout: &Layout) -> String {
 /// `CREATE TABLE` for a new target, before it has our columns and its key.
 pub fn create_target(hidden: &TableName, layout: &Layout) -> String {
     let columns = layout.columns.iter().map(|column| {
-        let not_null = if layout.key.contains(&column.name) { " NOT NULL" } else { "" };
+        // A key that nobody has proven gets it with the primary key, where a NULL is told as one.
+        let proven = layout.key_proven && layout.key.contains(&column.name);
+        let not_null = if proven { " NOT NULL" } else { "" };
         format!("{} {}{not_null}", quote(&column.name), column.carried.target)
     });
     format!("CREATE TABLE {} ({})", hidden.sql(), columns.collect::<Vec<_>>().join(", "))
@@ -185,6 +187,18 @@ impl Merge<'_> {
             same_key(&self.layout.key_only(), "o", "s")
         );
         format!("{} ({absent}) AS s WHERE t.ctid = s.place", self.going(gone))
+    }
+
+    /// Revives the marked rows whose key is among the staged keys.
+    pub fn revive_present(&self, keys: &TableName) -> String {
+        format!(
+            "UPDATE {} AS t SET _sankofa_deleted_at = NULL, _sankofa_loaded_at = now(), _sankofa_run = {}
+             FROM {} s WHERE t._sankofa_deleted_at IS NOT NULL AND {}",
+            self.target.sql(),
+            self.run,
+            keys.sql(),
+            same_key(&self.layout.key_only(), "t", "s")
+        )
     }
 
     /// Makes a table without a key equal to the staged rows, as multisets of row texts: first the

@@ -7,7 +7,7 @@
 
 use crate::config::model::{DeleteMode, Mode, SchemaPolicy, Span, TableSpec};
 use crate::error::Failure;
-use crate::etl::contract::{self, Contract, Decision, Weight};
+use crate::etl::contract::{self, Change, Contract, Decision, Weight};
 use crate::etl::layout::Layout;
 use crate::etl::window::{self, Bound, Facts, KeyKind, ReplicationKey, Watermark};
 use crate::ledger::state::TableState;
@@ -137,6 +137,7 @@ pub fn plan(inputs: Inputs<'_>) -> Result<TablePlan> {
     let contract = Contract::of(&inputs.layout, Vec::new()).after(last_contract.as_ref(), spec.drop);
     let changes =
         last_contract.as_ref().map(|last| contract::differences(last, &contract)).unwrap_or_default();
+    let changes = changes.into_iter().map(|change| returned(change, inputs.target)).collect();
     let decision = contract::decide(changes, inputs.policy, inputs.wishes.full_refresh);
     refuse(&inputs, &decision, &contract)?;
     let settings = fingerprint(spec, &inputs.layout, &inputs.hmac_fingerprint);
@@ -241,6 +242,20 @@ fn last_contract(inputs: &Inputs<'_>) -> Result<Option<Contract>> {
     }
 }
 
+/// A column that comes back with another type than the warehouse has kept for it is a retyped one.
+fn returned(change: Change, there: Option<&SourceTable>) -> Change {
+    match (change, there) {
+        (Change::Added { column, target, was }, Some(there)) => match there.column(&column) {
+            Some(kept) if !fits(there, &column, &target) => {
+                let old_target = kept.column_type.sql.clone();
+                Change::Retyped { column, from: old_target.clone(), to: target.clone(), old_target, target }
+            }
+            _ => Change::Added { column, target, was },
+        },
+        (change, _) => change,
+    }
+}
+
 /// Refuses what the policy or the warehouse table does not allow, in words.
 fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Result<(), Failure> {
     let (name, target) = (&inputs.spec.name, &inputs.target_name);
@@ -294,7 +309,10 @@ fn reading(
     if let Some((from, to)) = &inputs.wishes.window {
         return match key {
             Some(key) if inputs.spec.mode == Mode::Incremental && key.kind != KeyKind::Xmin => {
-                Ok(Reading::Window { from: from.clone(), to: to.clone() })
+                match whole(inputs, decision, settings) {
+                    None => Ok(Reading::Window { from: from.clone(), to: to.clone() }),
+                    Some(why) => Err(window_too_small(&inputs.spec.name, why)),
+                }
             }
             _ => Err(Failure::config(format!(
                 "cannot read a window of {}: only an incremental table has one",
@@ -304,19 +322,32 @@ fn reading(
         };
     }
     let Some(key) = key else { return all("mode: full_refresh") };
-    match inputs.state {
-        _ if inputs.wishes.full_refresh => return all("--full-refresh"),
-        None => return all("first load"),
-        Some(_) if inputs.target.is_none() => return all("the warehouse table is gone"),
-        Some(_) if decision.reload => return all("the schema has changed"),
-        Some(state) if state.settings != settings => return all("filter or masks have changed"),
-        Some(_) => {}
-    }
     let lookback = lookback(inputs.spec, key)?;
+    if let Some(why) = whole(inputs, decision, settings) {
+        return Ok(Reading::All(why.to_owned()));
+    }
     Ok(match window::bound(last, key, inputs.facts, lookback) {
         Bound::All(why) => Reading::All(why),
         Bound::From { value, after } => Reading::From { value, after },
     })
+}
+
+/// Why rows from the watermark on, or of a window, are not enough.
+fn whole(inputs: &Inputs<'_>, decision: &Decision, settings: &str) -> Option<&'static str> {
+    match inputs.state {
+        _ if inputs.wishes.full_refresh => Some("--full-refresh"),
+        None => Some("first load"),
+        Some(_) if inputs.target.is_none() => Some("the warehouse table is gone"),
+        Some(_) if decision.reload => Some("the schema has changed"),
+        Some(state) if state.settings != settings => Some("filter or masks have changed"),
+        Some(_) => None,
+    }
+}
+
+/// Publishing a window would take what all other rows still need as done.
+fn window_too_small(name: &TableName, why: &str) -> Failure {
+    Failure::data(format!("cannot read a window of {name}: all its rows have to be read ({why})"))
+        .hint("Run it once without --from and --to.")
 }
 
 /// The lookback in the key's unit.
@@ -338,7 +369,8 @@ fn lookback(spec: &TableSpec, key: &ReplicationKey) -> Result<u64, Failure> {
 }
 
 fn fingerprint(spec: &TableSpec, layout: &Layout, hmac: &str) -> String {
-    let masks: Vec<_> = layout.columns.iter().map(|column| (&column.name, column.mask)).collect();
+    let masks: Vec<_> =
+        layout.columns.iter().filter_map(|column| Some((&column.name, column.mask?))).collect();
     let hmac = if layout.needs_hmac_key() { hmac } else { "" };
     hex(&Sha256::digest(format!("{:?} {masks:?} {hmac}", spec.filter)))[..16].to_owned()
 }

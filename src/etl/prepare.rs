@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 
 /// Id of the variable that holds the key of HMAC masks.
 pub const HMAC_KEY: &str = "hmac_key";
+/// A transaction so old is told even before the first watermark.
+const FORGOTTEN_SECONDS: i64 = 600;
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 /// Everything that is known before the first row is read.
@@ -71,6 +73,7 @@ pub async fn prepare<'a>(
         specs.iter().map(|spec| TableName::new(&pipeline.schema, &spec.target)).collect();
     let states = states(ends.warehouse, pipeline, &targets).await?;
     let there = introspect::tables(&ends.warehouse.client, &targets).await?;
+    refuse_taken(ends.warehouse, &targets).await?;
     let around = Surroundings { sides: &sides, guard: &project.guard, database: &source.database };
     let mut layouts = Vec::new();
     for (spec, table) in specs.iter().zip(&source.tables) {
@@ -107,6 +110,9 @@ pub async fn prepare<'a>(
     for plan in &plans {
         refuse_views(ends.warehouse, plan).await?;
     }
+    if let (Some(words), Some(first)) = (pinned(source, &plans), plans.first_mut()) {
+        first.warnings.push(words);
+    }
     let caps = caps(source, &plans).await?;
     Ok(Prepared { plans, specs, caps, hmac_key })
 }
@@ -137,6 +143,32 @@ async fn states(
             .into());
     }
     state::read(&warehouse.client, &pipeline.name).await
+}
+
+/// A target's name must not be taken by what is no table: a view, a sequence, a type.
+async fn refuse_taken(warehouse: &Session, targets: &[TableName]) -> Result<()> {
+    let query = "SELECT n.nspname::text, t.name FROM unnest($1::text[], $2::text[]) AS t(schema, name)
+        JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema
+        WHERE EXISTS (SELECT FROM pg_catalog.pg_class c
+                      WHERE c.relnamespace = n.oid AND c.relname = t.name AND c.relkind NOT IN ('r', 'p'))
+           OR EXISTS (SELECT FROM pg_catalog.pg_type y WHERE y.typnamespace = n.oid AND y.typname = t.name
+                      AND y.typrelid = 0 AND y.typcategory <> 'A') LIMIT 1";
+    let schemas: Vec<&str> = targets.iter().map(|target| target.schema.as_str()).collect();
+    let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+    let taken = warehouse
+        .client
+        .query_opt(query, &[&schemas, &names])
+        .await
+        .map_err(|error| warehouse.failure(error, "cannot look for the warehouse's tables"))?;
+    match taken {
+        Some(row) => Err(Failure::config(format!(
+            "cannot load {}: something of that name is there, and is no table",
+            TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))
+        ))
+        .hint("Rename it, or set another `target:` for the table.")
+        .into()),
+        None => Ok(()),
+    }
 }
 
 /// The operator says which schemas a source may fill.
@@ -222,6 +254,19 @@ fn fingerprint(key: Option<&SecretString>) -> Result<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
     mac.update(b"sankofa fingerprint");
     Ok(hex(&mac.finalize().into_bytes())[..16].to_owned())
+}
+
+/// Says whose transaction holds the watermark back: one that has seen a whole run go by, or is old.
+fn pinned(source: &Source, plans: &[TablePlan]) -> Option<String> {
+    let (oldest, start) = (source.oldest.as_ref()?, source.facts.oldest_start?);
+    let before_last_run = plans.iter().any(|plan| plan.last.as_ref().is_some_and(|last| start < last.clock));
+    let forgotten = plans.iter().any(|plan| plan.key.is_some()) && oldest.seconds >= FORGOTTEN_SECONDS;
+    (before_last_run || forgotten).then(|| {
+        format!(
+            "the watermark is pinned: server process {} ({}) has had a transaction open for {} s",
+            oldest.pid, oldest.state, oldest.seconds
+        )
+    })
 }
 
 /// The cap of every plan's watermark, in the unit of its key.

@@ -13,6 +13,7 @@ use crate::pg::{Session, SessionOptions, connect, introspect, public};
 use crate::secret::Connection;
 use crate::table::{SourceTable, TableName};
 use anyhow::Result;
+use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
@@ -43,12 +44,25 @@ pub struct Source {
     pub tables: Vec<SourceTable>,
     /// What is known of this moment.
     pub facts: Facts,
+    /// Whose transaction holds the watermark back.
+    pub oldest: Option<Oldest>,
     /// Name of the database.
     pub database: String,
     /// Its time zone.
     pub timezone: String,
     /// What a person should know.
     pub warnings: Vec<String>,
+}
+
+/// The oldest open transaction of another session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oldest {
+    /// Its server process.
+    pub pid: i32,
+    /// What that is doing, such as `idle in transaction`.
+    pub state: String,
+    /// Its age.
+    pub seconds: i64,
 }
 
 /// Microseconds since 2000-01-01, as the server sends a timestamp.
@@ -112,8 +126,7 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
     lock(&lead, names).await?;
     let tables = introspect::tables(&lead.client, names).await?;
     let how = how.pinned(&lead.endpoint);
-    let mut warnings = Vec::new();
-    let mut facts = observe(&lead, options, &mut warnings).await?;
+    let (mut facts, oldest) = observe(&lead, options).await?;
     let first = connect(connection, &how).await?;
     let snapshot = export(&first, &mut facts).await?;
     let mut readers = vec![first];
@@ -122,7 +135,12 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
         import(&reader, &snapshot).await?;
         readers.push(reader);
     }
-    Ok(Source { lead, readers, tables, facts, database, timezone, warnings })
+    let mut warnings = Vec::new();
+    if facts.prepared {
+        warnings
+            .push("a prepared transaction is open: the watermark stays where it can be proven".to_owned());
+    }
+    Ok(Source { lead, readers, tables, facts, oldest, database, timezone, warnings })
 }
 
 async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
@@ -178,7 +196,7 @@ async fn lock_failure(lead: &Session, error: tokio_postgres::Error, names: &[Tab
     if !waited || lead.client.batch_execute("ROLLBACK").await.is_err() {
         return failure;
     }
-    let query = "SELECT l.relation::regclass::text, a.pid, a.application_name FROM pg_catalog.pg_locks l
+    let query = "SELECT l.relation::regclass::text, a.pid, coalesce(a.application_name, '') FROM pg_catalog.pg_locks l
         JOIN pg_catalog.pg_stat_activity a USING (pid)
         WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND l.relation IS NOT NULL
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) LIMIT 1";
@@ -192,7 +210,7 @@ async fn lock_failure(lead: &Session, error: tokio_postgres::Error, names: &[Tab
 }
 
 /// Clock, then the transactions that are open.
-async fn observe(lead: &Session, options: &Options, warnings: &mut Vec<String>) -> Result<Facts> {
+async fn observe(lead: &Session, options: &Options) -> Result<(Facts, Option<Oldest>)> {
     let cannot = "cannot see the source's clock and transactions";
     let failed = |error| lead.failure(error, cannot);
     let clock = lead.client.query_one("SELECT pg_catalog.clock_timestamp()", &[]).await.map_err(failed)?;
@@ -214,26 +232,18 @@ async fn observe(lead: &Session, options: &Options, warnings: &mut Vec<String>) 
         .hint("GRANT pg_read_all_stats TO the source role.")
         .into());
     }
-    let oldest = "SELECT a.xact_start, a.pid, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int8
+    let query = "SELECT a.xact_start, a.pid, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int8
         FROM pg_catalog.pg_stat_activity a
         WHERE a.datname = pg_catalog.current_database() AND a.xact_start IS NOT NULL
           AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT IN ('autovacuum worker', 'walsender')
         ORDER BY a.xact_start LIMIT 1";
-    if let Some(row) = lead.client.query_opt(oldest, &[]).await.map_err(failed)? {
+    let mut oldest = None;
+    if let Some(row) = lead.client.query_opt(query, &[]).await.map_err(failed)? {
         facts.oldest_start = Some(row.get::<_, Micros>(0).0);
-        let (pid, state, age): (i32, Option<String>, i64) = (row.get(1), row.get(2), row.get(3));
-        if age >= 600 {
-            warnings.push(format!(
-                "the watermark is pinned: server process {pid} ({}) has had a transaction open for {age} s",
-                state.unwrap_or_default()
-            ));
-        }
+        let (pid, state, seconds): (i32, Option<String>, i64) = (row.get(1), row.get(2), row.get(3));
+        oldest = Some(Oldest { pid, state: state.unwrap_or_default(), seconds });
     }
-    if facts.prepared {
-        warnings
-            .push("a prepared transaction is open: the watermark stays where it can be proven".to_owned());
-    }
-    Ok(facts)
+    Ok((facts, oldest))
 }
 
 /// Takes the snapshot and hands it out.
@@ -312,12 +322,18 @@ impl Source {
         let pids = self.pids().await?;
         tokio::select! {
             done = reading => done,
-            gave_up = watch(&self.lead.client, &pids) => Err(gave_up),
+            gave_up = watch(&self.lead.client, &pids) => {
+                // A server that is still sending would notice only later that nobody reads.
+                let cancellers = self.cancellers();
+                let cancelled = join_all(cancellers.iter().map(crate::pg::Canceller::cancel));
+                let _ = tokio::time::timeout(Duration::from_secs(1), cancelled).await;
+                Err(gave_up)
+            }
         }
     }
 }
 
-/// Looks every second who waits for us; ends when somebody has waited too long.
+/// Looks twice a second who waits for us; ends when somebody has waited too long.
 async fn watch(client: &Client, ours: &[i32]) -> anyhow::Error {
     let query = "SELECT a.pid, coalesce(a.application_name, '')
         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
@@ -325,7 +341,7 @@ async fn watch(client: &Client, ours: &[i32]) -> anyhow::Error {
           AND pg_catalog.pg_blocking_pids(l.pid) && $1::int4[]";
     let mut waiting: HashMap<i32, Instant> = HashMap::new();
     loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         // What a transaction has seen of other sessions it goes on seeing, unless told to look again.
         let asked = async {
             client.batch_execute("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;

@@ -9,13 +9,13 @@
 use crate::config::model::{Stage, TableSpec};
 use crate::error::Failure;
 use crate::etl::extract::Destination;
-use crate::etl::extracted::{Extracted, What};
+use crate::etl::extracted::Extracted;
 use crate::etl::plan::{Action, TablePlan};
 use crate::etl::publish::{self, Publication};
 use crate::etl::quality::{self, Checked};
 use crate::etl::run::{Hands, Opened, Request, cancel_on_stop, counters, jobs};
 use crate::etl::stage::{self, Manifest, Part, StageWriter};
-use crate::etl::staging::{self, CopyWriter, Places};
+use crate::etl::staging::{self, CopyWriter, Places, Room};
 use crate::ledger::run::{self, Way};
 use crate::pg::Session;
 use crate::progress::{Progress, TableProgress};
@@ -304,8 +304,8 @@ impl StageJob<'_> {
     ) -> Result<()> {
         let plan = &self.manifest.plans[part.table];
         let places = Places::of(self.opened.run, part.table);
-        let table = if part.what == What::Rows { staging::rows_go_to(plan, &places) } else { &places.keys };
-        let mut writer = CopyWriter::stream(session, table, part.rows).await?;
+        let into = Room::of(plan, part.what, &places);
+        let mut writer = CopyWriter::stream(session, into, part.rows).await?;
         let mut pieces = stage::read_part(&self.directory, part, identity);
         while let Some(piece) = pieces.recv().await {
             let piece = piece?;

@@ -102,11 +102,26 @@ fn carry_builtin(from: &ColumnType, sides: &Sides) -> Carried {
         "interval" if sides.source_major >= 17 && sides.warehouse_major < 17 => {
             Carried::text_then(&from.sql, None)
         }
+        // `tsqueryrecv` refuses the empty query that `tsquerysend` has written (13 to 18).
+        "tsquery" => Carried::text_then("tsquery", None),
+        "numeric" => carry_numeric(from, sides),
         "xml" if sides.warehouse_xml => Carried::text_then("xml", None),
         "xml" => Carried::text_then(
             "text",
             Some("this warehouse was built without libxml: xml arrives as text".into()),
         ),
+        _ => Carried::same(&from.sql),
+    }
+}
+
+/// Before 15 a scale was at least 0 and at most the precision; the value fits without it.
+fn carry_numeric(from: &ColumnType, sides: &Sides) -> Carried {
+    let (name, numbers) = split_modifier(&from.sql);
+    match numbers.as_slice() {
+        [precision, scale] if sides.warehouse_major < 15 && !(0..=*precision).contains(scale) => Carried {
+            told: Some(format!("{} does not exist before PostgreSQL 15: it arrives as {name}", from.sql)),
+            ..Carried::same(&name)
+        },
         _ => Carried::same(&from.sql),
     }
 }
@@ -126,10 +141,19 @@ fn carry_extension(from: &ColumnType, sides: &Sides) -> Carried {
 }
 
 fn carry_array(from: &ColumnType, element: &ColumnType, sides: &Sides) -> Carried {
+    if matches!(from.name.as_str(), "int2vector" | "oidvector") && from.is_builtin() {
+        // `int2vectorrecv` refuses the empty vector that `int2vectorsend` has written (13 to 18).
+        return Carried::text_then(&from.sql, None);
+    }
     let part = carry(element, sides);
     let portable = part.source_cast.is_none() && element.domain.is_none();
     match (portable, from.is_builtin()) {
+        (true, true) if element.name == "numeric" => carry_numeric(from, sides),
         (true, true) => Carried::same(&from.sql),
+        // An array of a domain over arrays is no array of arrays.
+        _ if element.domain.is_some() && matches!(element.kind, TypeKind::Array(_)) => {
+            Carried::text_then("text[]", part.told)
+        }
         // An array of an extension's type carries the element's OID, which differs on each server.
         _ if part.target == "text" || !element.is_builtin() => Carried::text_then("text[]", part.told),
         _ => Carried::text_then(&format!("{}[]", strip_array(&from.sql, &part.target)), part.told),

@@ -118,7 +118,7 @@ pub fn bound(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, look
         return Bound::All(why);
     }
     match last.value {
-        None => Bound::All("no row with a replication key has been read yet".into()),
+        None => Bound::All("no earlier run has read to where nothing can be missed".into()),
         Some(value) => Bound::From {
             value: value.saturating_sub(i64::try_from(lookback).unwrap_or(i64::MAX)),
             after: key.unique && lookback == 0 && key.kind == KeyKind::Integer,
@@ -161,7 +161,6 @@ pub fn advance(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, se
         KeyKind::Integer => high,
         _ => high.min(Some(seen.cap)).or(high),
     };
-    past.push(Past { xmax: facts.xmax, read_to });
     let by_history = matches!(key.kind, KeyKind::Integer) || facts.prepared || facts.standby;
     let value = match key.kind {
         KeyKind::Xmin => read_to,
@@ -169,8 +168,9 @@ pub fn advance(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, se
         _ => read_to,
     };
     if !by_history {
-        past.drain(..past.len() - 1);
+        past.clear();
     }
+    past.push(Past { xmax: facts.xmax, read_to });
     Watermark {
         key: key.name.clone(),
         kind: key.kind.clone(),
@@ -201,9 +201,10 @@ pub struct Seen {
     pub full: bool,
 }
 
-/// How far the newest run has read all of whose unseen transactions have ended by now; older runs
-/// are forgotten. A run's snapshot saw everything below its xmax that had ended; what had not is
-/// at or above this snapshot's xmin as long as it is open.
+/// How far the newest earlier run has read all of whose unseen transactions have ended by now; older
+/// runs are forgotten. A run's snapshot saw everything below its xmax that had ended; what had not is
+/// at or above this snapshot's xmin as long as it is open. This run itself is never the one: a
+/// transaction that has stamped a row, or taken a number, gets its id only when it writes.
 fn settled(past: &mut Vec<Past>, facts: &Facts) -> Option<i64> {
     let newest = past.iter().rposition(|run| run.xmax <= facts.xmin);
     if let Some(newest) = newest {
@@ -267,13 +268,16 @@ mod tests {
         let key = key("id", KeyKind::Integer);
         let first = facts(1, 10, 10);
         let mark = advance(None, &key, &first, seen(50, &first));
-        assert_eq!(mark.value, Some(50));
+        assert_eq!(mark.value, None); // no earlier run
         let second = facts(2, 11, 15); // transaction 11 is open
         let mark = advance(Some(&mark), &key, &second, seen(90, &second));
         assert_eq!(mark.value, Some(50));
-        let third = facts(3, 20, 20); // it has ended
+        let third = facts(3, 11, 20); // still
         let mark = advance(Some(&mark), &key, &third, seen(95, &third));
-        assert_eq!((mark.value, mark.past.len()), (Some(95), 1));
+        assert_eq!(mark.value, Some(50));
+        let fourth = facts(4, 20, 20); // it has ended
+        let mark = advance(Some(&mark), &key, &fourth, seen(97, &fourth));
+        assert_eq!((mark.value, mark.past.len()), (Some(95), 2));
     }
 
     #[test]

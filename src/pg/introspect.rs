@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Row};
 struct RawType {
     name: String,
     schema: String,
+    sql: String,
     class: char,
     element: u32,
     base: u32,
@@ -161,7 +162,7 @@ fn assemble(oid: u32, catalog: &HashMap<u32, RawType>, depth: u8) -> ColumnType 
         oid,
         schema: raw.schema.clone(),
         name: raw.name.clone(),
-        sql: raw.name.clone(),
+        sql: raw.sql.clone(),
         extension: raw.extension.clone(),
         domain: None,
         kind,
@@ -176,6 +177,7 @@ async fn types(client: &Client) -> Result<HashMap<u32, RawType>, tokio_postgres:
             let raw = RawType {
                 name: row.get("name"),
                 schema: row.get("schema"),
+                sql: row.get("sql"),
                 class: row.get::<_, i8>("class") as u8 as char,
                 element: row.get("element"),
                 base: row.get("base"),

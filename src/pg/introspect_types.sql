@@ -1,5 +1,6 @@
 -- Every type but the row types of tables: what it is made of, and which extension owns it.
 SELECT t.oid, t.typname::text AS name, n.nspname::text AS schema, t.typtype AS class,
+       pg_catalog.format_type(t.oid, -1) AS sql,
        CASE WHEN t.typlen = -1 AND t.typcategory = 'A' THEN t.typelem ELSE 0::oid END AS element,
        t.typbasetype AS base, t.typtypmod AS base_typmod, e.extname::text AS extension,
        coalesce((SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid),

@@ -5,5 +5,13 @@ mod support;
 
 mod connect;
 mod init;
+mod contract;
+mod deletes;
+mod guard;
+mod ledger;
+mod pair;
 mod public;
+mod quality;
 mod testbed;
+mod types;
+mod window;

@@ -120,6 +120,13 @@ impl Server {
         });
     }
 
+    /// Runs `pg_resetwal` on the stopped server, with options such as `-e 1`.
+    pub fn reset_wal(&self, args: &[&str]) {
+        let mut command = program(self.number(), "pg_resetwal", self.socket_folder());
+        let done = command.args(args).args(["-D", "data"]).output().expect("running pg_resetwal");
+        assert!(done.status.success(), "pg_resetwal: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// Makes it outlive this process, so that someone can look. The next run removes it.
     pub(super) fn keep(&self) {
         self.0.guard.keep();

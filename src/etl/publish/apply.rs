@@ -59,15 +59,17 @@ impl Applying<'_> {
             self.execute("SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on")
                 .await?;
         }
-        let deleted = match self.gone().filter(|_| self.job.plan.compare_keys) {
+        let (deleted, back) = match self.gone().filter(|_| self.job.plan.compare_keys) {
             Some(gone) => {
-                self.execute(&format!("ANALYZE {}", self.places.keys.sql())).await?;
-                self.rows(&self.merge.delete_absent(&self.places.keys, gone)).await?
+                let keys = &self.places.keys;
+                self.execute(&format!("ANALYZE {}", keys.sql())).await?;
+                let deleted = self.rows(&self.merge.delete_absent(keys, gone)).await?;
+                (deleted, self.rows(&self.merge.revive_present(keys)).await?)
             }
-            None => 0,
+            None => (0, 0),
         };
         self.brake(deleted)?;
-        Ok(Counts { inserted, updated, revived, deleted, live_rows: 0 })
+        Ok(Counts { inserted, updated: updated + back, revived: revived + back, deleted, live_rows: 0 })
     }
 
     /// A table made equal to the staged rows: one join finds the difference, which is then written.

@@ -1,0 +1,285 @@
+//! Once per run id; one run at a time; what a warehouse may be like.
+
+use std::time::Duration;
+
+use crate::pair::*;
+use crate::support::*;
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, u timestamptz DEFAULT clock_timestamp(), v text);
+    INSERT INTO t SELECT g, clock_timestamp(), 'a' FROM generate_series(1, 10) g";
+const BY_U: &str = "tables: {public.t: {mode: incremental, replication_key: u}}";
+
+#[tokio::test]
+async fn a_run_id_is_published_once_and_then_tells_what_it_did() {
+    for id in ["nightly/2024-05-05", "../../etc/passwd", "with space and ünïcode 学", "a\\b'c\"d;--", "."] {
+        let pair = Pair::new(TABLE, BY_U).await;
+        let first = pair.steps(id, &[]).await.succeeds();
+        pair.source.sql("UPDATE t SET v = 'b', u = clock_timestamp()").await;
+        for command in ["extract", "validate", "load"] {
+            let again = pair.command(command, &["--run", id]).await.succeeds().json();
+            assert_eq!(again["status"], "already_done", "{id}");
+            assert_eq!((&again["rows"], &again["tables"]), (&first.json()["rows"], &first.json()["tables"]), "{id}");
+        }
+        assert_eq!(pair.there("SELECT DISTINCT v FROM w.t").await, "a");
+        assert!(!pair.sankofa.folder().join("../etc").exists());
+        let done = pair.sync(&["--run", id]).await.exits(2);
+        says(&done, &["begun by `extract`"]);
+    }
+    let pair = Pair::new(TABLE, BY_U).await;
+    let first = pair.sync(&["--run", "one"]).await.succeeds().json();
+    let again = pair.sync(&["--run", "one"]).await.succeeds().json();
+    assert_eq!((&again["status"], &again["tables"]), (&"already_done".into(), &first["tables"]));
+    pair.command("extract", &["--run", "one"]).await.exits(2);
+}
+
+#[tokio::test]
+async fn a_run_id_that_is_too_long_or_has_control_characters_is_a_usage_error() {
+    let pair = Pair::new(TABLE, BY_U).await;
+    let long = "x".repeat(10_240);
+    for id in [long.as_str(), "", "a\nb", "a\u{7f}b"] {
+        let done = pair.sync(&["--run", id]).await.exits(2);
+        assert!(!done.stderr.contains("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"), "quoted");
+    }
+    let unicode = "学".repeat(166);
+    pair.steps(&unicode, &[]).await.succeeds();
+}
+
+#[tokio::test]
+async fn a_load_whose_base_has_moved_is_refused_and_names_who_moved_it() {
+    let pair = Pair::new(TABLE, BY_U).await;
+    pair.sync(&[]).await.succeeds();
+    pair.command("extract", &["--run", "old"]).await.succeeds();
+    pair.source.sql("UPDATE t SET v = 'new', u = clock_timestamp()").await;
+    pair.sync(&["--run", "newer"]).await.succeeds();
+    let before = pair.versions().await;
+    says(&pair.command("load", &["--run", "old"]).await.exits(65), &["superseded by run newer"]);
+    assert_eq!(pair.versions().await, before);
+    pair.command("extract", &["--run", "old2"]).await.succeeds();
+    pair.sankofa.run(&["state", "reset", "p", "--table", "public.t"]).await.succeeds();
+    pair.command("load", &["--run", "old2"]).await.exits(65);
+    assert_eq!(pair.versions().await, before);
+}
+
+#[tokio::test]
+async fn a_missing_or_torn_stage_is_an_error_and_an_empty_one_is_not() {
+    let pair = Pair::new(TABLE, BY_U).await;
+    for command in ["validate", "load"] {
+        let done = pair.command(command, &["--run", "none"]).await;
+        assert_ne!(done.code(), Some(0), "{}", done.told());
+        says(&done, &["extract"]);
+    }
+    pair.command("extract", &["--run", "torn"]).await.succeeds();
+    let stage = pair.sankofa.folder().join("stage");
+    let mut tried = 0;
+    for file in files(&stage) {
+        let whole = std::fs::read(&file).unwrap();
+        let mut flipped = whole.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 1;
+        for torn in [Some(&whole[..whole.len() / 2]), Some(&whole[..whole.len() - 1]), Some(&flipped[..]), Some(&[][..]), None] {
+            match torn {
+                Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            }
+            let done = pair.command("load", &["--run", "torn"]).await;
+            assert!([Some(65), Some(75)].contains(&done.code()), "{file:?}: {}", done.told());
+            assert_eq!(pair.there("SELECT to_regclass('w.t')").await, "-");
+            tried += 1;
+        }
+        std::fs::write(&file, whole).unwrap();
+    }
+    assert!(tried >= 10);
+    pair.command("validate", &["--run", "torn"]).await.succeeds();
+    pair.command("load", &["--run", "torn"]).await.succeeds();
+    pair.source.sql("CREATE TABLE e (id int PRIMARY KEY)").await;
+    pair.pipeline("tables: {public.e: {mode: full_refresh}}");
+    pair.steps("empty", &[]).await.succeeds();
+    assert_eq!(pair.there("SELECT count(*) FROM w.e").await, "0");
+}
+
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[tokio::test]
+async fn an_encrypted_stage_opens_with_its_own_identity_only_and_holds_no_cell_in_clear() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'CANARYCELL' || g FROM generate_series(1, 100) g";
+    let mut pair = Pair::new(table, "tables: {public.t: {mode: full_refresh}}").await;
+    let (right, wrong) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+    let secret = |identity: &age::x25519::Identity| secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
+    let stage = format!("{{store: local, encrypt_to: [{}], identity: stage_identity}}", right.to_public());
+    pair.sankofa.write("sankofa.yaml", PROJECT.replace("{store: local}", &stage));
+    pair.command("extract", &["--run", "r"]).await.succeeds();
+    for file in files(&pair.sankofa.folder().join("stage")) {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("CANARYCELL"), "{file:?}");
+    }
+    pair.command("load", &["--run", "r"]).await.exits(77);
+    pair.sankofa = pair.sankofa.env("AIRFLOW_VAR_STAGE_IDENTITY", "nonsense");
+    let done = pair.command("load", &["--run", "r"]).await.exits(77);
+    assert!(!done.told().contains("nonsense"));
+    pair.sankofa = pair.sankofa.env("AIRFLOW_VAR_STAGE_IDENTITY", &secret(&wrong));
+    let done = pair.command("load", &["--run", "r"]).await.exits(77);
+    assert!(!done.told().contains("AGE-SECRET-KEY-1Q") && !done.told().contains(&secret(&wrong)));
+    pair.sankofa = pair.sankofa.env("AIRFLOW_VAR_STAGE_IDENTITY", &secret(&right));
+    pair.command("validate", &["--run", "r"]).await.succeeds();
+    pair.command("load", &["--run", "r"]).await.succeeds();
+    assert_eq!(pair.there("SELECT count(*) FROM w.t WHERE v LIKE 'CANARYCELL%'").await, "100");
+}
+
+/// A source whose reading takes until the test lets it go.
+async fn held(pair: &Pair) -> tokio_postgres::Client {
+    let client = pair.source.connect().await;
+    client.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    client
+}
+
+/// Waits until a run holds the pipeline's lock.
+async fn until_locked(pair: &Pair) {
+    while pair.there("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").await == "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_run_ends_with_75_naming_the_first_and_take_over_ends_it() {
+    let pair = Pair::new(TABLE, BY_U).await;
+    let holder = held(&pair).await;
+    let first = pair.sankofa.spawn(&["sync", "p", "--run", "the-first"]);
+    until_locked(&pair).await;
+    let second = pair.sync(&[]).await.exits(75);
+    says(&second, &["the-first", "server process", "--take-over"]);
+    let taking = pair.sankofa.spawn(&["sync", "p", "--run", "taker", "--take-over"]);
+    let ended = first.wait().await;
+    assert_eq!(ended.code(), Some(75), "{}", ended.told());
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    taking.wait().await.succeeds();
+    assert_eq!(pair.there("SELECT count(*) FROM w.t").await, "10");
+    pair.sync(&["--run", "the-first"]).await.succeeds();
+}
+
+#[tokio::test]
+async fn a_killed_run_frees_its_lock_and_the_next_does_its_work() {
+    let pair = Pair::new(TABLE, BY_U).await;
+    let holder = held(&pair).await;
+    let run = pair.sankofa.spawn(&["sync", "p", "--run", "killed"]);
+    until_locked(&pair).await;
+    run.signal(libc::SIGKILL);
+    run.wait().await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    pair.sync(&["--run", "next"]).await.succeeds();
+    assert_eq!(pair.there("SELECT status FROM sankofa.run ORDER BY id").await, "lost\npublished");
+    pair.sync(&["--run", "killed"]).await.succeeds();
+}
+
+#[tokio::test]
+async fn a_run_killed_while_the_server_works_for_it_frees_its_lock_within_sixty_seconds() {
+    let pair = Pair::new(TABLE, "tables: {public.t: {mode: full_refresh, checks: {sql: {slow: \"SELECT 1 FROM pg_sleep(100) WHERE false\"}}}}").await;
+    let run = pair.sankofa.spawn(&["sync", "p"]);
+    while pair.there("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'").await == "0" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    run.signal(libc::SIGKILL);
+    run.wait().await;
+    pair.pipeline(BY_U);
+    let started = std::time::Instant::now();
+    loop {
+        match pair.sync(&[]).await.code() {
+            Some(0) => break,
+            Some(75) => assert!(started.elapsed() < Duration::from_secs(60)),
+            _ => panic!("neither done nor locked"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(pair.there("SELECT count(*) FROM w.t").await, "10");
+}
+
+#[tokio::test]
+async fn behind_a_transaction_pooler_the_warehouse_is_refused() {
+    let server = Server::major(17);
+    let Some(pooler) = Pooler::before(&server) else { return };
+    let mut pair = Pair::new(TABLE, BY_U).await;
+    pair.sankofa = pair.sankofa.connection_uri("wh", &pair.warehouse.connection_uri_through(pooler.port()));
+    says(&pair.sync(&[]).await.exits(78), &["pooler"]);
+    assert_eq!(pair.there("SELECT to_regclass('sankofa.run')").await, "-");
+}
+
+#[tokio::test]
+async fn a_warehouse_of_another_environment_is_refused() {
+    let pair = Pair::new(TABLE, BY_U).await;
+    pair.project("environments: {dev: {}}");
+    pair.sync(&[]).await.succeeds();
+    let before = pair.versions().await;
+    let done = pair.sync(&["--env", "dev"]).await.exits(78);
+    says(&done, &["belongs to environment", "dev"]);
+    pair.command("extract", &["--env", "dev"]).await.exits(78);
+    assert_eq!(pair.versions().await, before);
+}
+
+#[tokio::test]
+async fn a_warehouse_role_that_lacks_a_right_is_told_which() {
+    let mut pair = Pair::new(TABLE, BY_U).await;
+    let role = pair.warehouse.server().role("loader", "").await;
+    pair.sankofa = pair.sankofa.connection_uri("wh", &pair.warehouse.connection_uri_as(&role));
+    says(&pair.sync(&[]).await.exits(77), &["permission denied"]);
+    pair.warehouse.sql(&format!("GRANT CREATE ON DATABASE \"{}\" TO {role}", pair.warehouse.name())).await;
+    pair.sync(&[]).await.succeeds();
+    pair.warehouse.sql("ALTER TABLE w.t OWNER TO sankofa_test").await;
+    pair.source.sql("UPDATE t SET v = 'b', u = clock_timestamp()").await;
+    says(&pair.sync(&[]).await.exits(77), &["permission denied"]);
+    assert_eq!(pair.there("SELECT DISTINCT v FROM w.t").await, "a");
+}
+
+#[tokio::test]
+async fn a_warehouse_that_is_a_standby_is_75_and_a_read_only_one_78() {
+    let primary = Server::with_settings(16, &[]);
+    let mut pair = Pair::on(&Server::major(17), &primary, TABLE, BY_U).await;
+    let standby = primary.standby();
+    standby.catch_up(&primary).await;
+    let uri = pair.warehouse.connection_uri();
+    pair.sankofa = pair.sankofa.connection_uri("wh", &pair.warehouse.connection_uri_through(standby.port()));
+    says(&pair.sync(&[]).await.exits(75), &["standby"]);
+    pair.warehouse.sql(&format!("ALTER DATABASE \"{}\" SET default_transaction_read_only = on", pair.warehouse.name())).await;
+    pair.sankofa = pair.sankofa.connection_uri("wh", &uri);
+    says(&pair.sync(&[]).await.exits(78), &["read only"]);
+}
+
+#[tokio::test]
+async fn a_server_out_of_connections_is_75() {
+    let server = Server::with_settings(17, &[("max_connections", "8"), ("superuser_reserved_connections", "3")]);
+    let mut pair = Pair::on(&server, &Server::major(16), TABLE, BY_U).await;
+    let role = server.role("plain", "IN ROLE pg_read_all_stats").await;
+    pair.source.sql(&format!("GRANT SELECT ON t TO {role}")).await;
+    pair.sankofa = pair.sankofa.connection_uri("src", &pair.source.connection_uri_as(&role));
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        taken.push(pair.source.connect_as(&role).await);
+    }
+    let done = pair.sync(&[]).await.exits(75);
+    says(&done, &["53300"]);
+    assert_eq!(pair.there("SELECT to_regclass('w.t')").await, "-");
+    drop(taken);
+}
+
+#[tokio::test]
+async fn a_warehouse_whose_disk_is_full_is_75_with_nothing_half_done() {
+    // A quota in place of a full disk: temporary files and tables of a role are limited by the server.
+    let pair = Pair::new(TABLE, BY_U).await;
+    pair.sync(&[]).await.succeeds();
+    let before = pair.versions().await;
+    // 53100 is what a full disk is; a trigger says it as the server would.
+    pair.warehouse.sql("CREATE FUNCTION public.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON w.t FOR EACH ROW EXECUTE FUNCTION public.full_disk()").await;
+    pair.source.sql("UPDATE t SET v = 'b', u = clock_timestamp()").await;
+    says(&pair.sync(&[]).await.exits(75), &["disk is full"]);
+    assert_eq!(pair.versions().await, before);
+    pair.warehouse.sql("DROP TRIGGER full_disk ON w.t").await;
+    pair.sync(&[]).await.succeeds();
+    assert_eq!(pair.there("SELECT DISTINCT v FROM w.t").await, "b");
+}
