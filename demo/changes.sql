@@ -12,7 +12,7 @@ UPDATE student SET standing = 'graduated', updated_at = now() WHERE standing = '
 DELETE FROM enrolment WHERE student % 500 = 1;
 UPDATE "Course" SET title = title || ' (new)' WHERE code = 'LAW107';
 \else
-UPDATE ticket SET state = 'closed', closed_at = '2026-04-22 16:00+00', handled_in = '90 minutes' WHERE state = 'waiting' AND id % 3 = 0;
+UPDATE ticket SET state = 'closed', closed_at = '2026-04-22 16:00+00', handled_in = '90 minutes' WHERE state = 'waiting' AND id % 5 = 0;
 INSERT INTO ticket_event (ticket, at, what)
 SELECT id, '2026-04-22 16:00+00', '{"step": "closed"}' FROM ticket WHERE closed_at = '2026-04-22 16:00+00';
 \endif

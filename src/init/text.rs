@@ -172,6 +172,10 @@ fn entry(seen: &Seen, table: &SeenTable, load: &Load, targets: &mut BTreeSet<Str
             plain(&seen.timezone)
         ));
     }
+    if load.key.is_none() && table.table.primary_key.is_empty() {
+        // Without a key a changed row is a deleted and a new one; marked ones would pile up.
+        lines.push("deletes: {mode: hard}".to_owned());
+    }
     lines.extend(masks(table, load));
     format!("\n  {}:\n    {}\n", table_key(table), lines.join("\n    "))
 }

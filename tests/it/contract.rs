@@ -3,7 +3,8 @@
 use crate::pair::*;
 use crate::support::*;
 
-const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, u timestamptz DEFAULT clock_timestamp(), v varchar(20), n int);
+const TABLE: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, u timestamptz DEFAULT clock_timestamp(), v varchar(20), n int);
     INSERT INTO t SELECT g, now(), 'v' || g, g FROM generate_series(1, 20) g";
 
 fn tables(mode: &str, policy: &str) -> String {
@@ -22,7 +23,8 @@ async fn changed(mode: &str, policy: &str, change: &str, more: &[&str]) -> (Fini
 
 /// The columns both sides have, compared row by row as text.
 async fn equal(pair: &Pair, columns: &str) {
-    let ours = pair.there(&format!("SELECT {columns} FROM w.t WHERE _sankofa_deleted_at IS NULL ORDER BY id")).await;
+    let ours =
+        pair.there(&format!("SELECT {columns} FROM w.t WHERE _sankofa_deleted_at IS NULL ORDER BY id")).await;
     assert_eq!(ours, lines(&pair.source, &format!("SELECT {columns} FROM t ORDER BY id")).await);
 }
 
@@ -67,7 +69,8 @@ async fn any_change_is_refused_by_fail_before_a_row_moves_and_accepted_by_hand()
 #[tokio::test]
 async fn a_dropped_column_stays_and_is_null_in_every_row_written_since() {
     for mode in MODES {
-        let change = "ALTER TABLE t DROP COLUMN n; UPDATE t SET v = 'new', u = clock_timestamp() WHERE id = 3";
+        let change =
+            "ALTER TABLE t DROP COLUMN n; UPDATE t SET v = 'new', u = clock_timestamp() WHERE id = 3";
         let (done, pair) = changed(mode, "full_refresh", change, &[]).await;
         says(&done.succeeds(), &["\"n\" is gone"]);
         assert_eq!(pair.there("SELECT count(*), count(n) FROM w.t").await, "20|0");
@@ -83,7 +86,11 @@ async fn a_dropped_column_goes_where_drop_is_set() {
     pair.sync(&[]).await.succeeds();
     pair.source.sql("ALTER TABLE t DROP COLUMN n").await;
     pair.sync(&[]).await.succeeds();
-    assert_eq!(pair.there("SELECT count(*) FROM pg_attribute WHERE attrelid = 'w.t'::regclass AND attname = 'n'").await, "0");
+    assert_eq!(
+        pair.there("SELECT count(*) FROM pg_attribute WHERE attrelid = 'w.t'::regclass AND attname = 'n'")
+            .await,
+        "0"
+    );
     pair.sync(&[]).await.succeeds();
 }
 
@@ -112,7 +119,8 @@ async fn a_renamed_column_is_told_as_what_it_may_be() {
 #[tokio::test]
 async fn a_wider_varchar_is_taken_in_place_by_every_policy_but_fail() {
     for policy in ["evolve", "full_refresh"] {
-        let change = "ALTER TABLE t ALTER v TYPE varchar(40); UPDATE t SET v = repeat('w', 40), u = clock_timestamp()";
+        let change =
+            "ALTER TABLE t ALTER v TYPE varchar(40); UPDATE t SET v = repeat('w', 40), u = clock_timestamp()";
         let (done, pair) = changed("incremental", policy, change, &[]).await;
         done.succeeds();
         equal(&pair, "id, v, n").await;
@@ -123,7 +131,8 @@ async fn a_wider_varchar_is_taken_in_place_by_every_policy_but_fail() {
 #[tokio::test]
 async fn a_change_that_rewrites_waits_for_allow_rewrite() {
     for policy in ["evolve", "full_refresh"] {
-        let change = "ALTER TABLE t ALTER n TYPE bigint; UPDATE t SET n = n + 5000000000, u = clock_timestamp()";
+        let change =
+            "ALTER TABLE t ALTER n TYPE bigint; UPDATE t SET n = n + 5000000000, u = clock_timestamp()";
         let (done, pair) = changed("incremental", policy, change, &[]).await;
         let before = pair.versions().await;
         says(&done.exits(65), &["--allow-rewrite", "was integer, is bigint"]);
@@ -141,7 +150,13 @@ async fn an_incompatible_type_is_refused_by_evolve_and_read_again_by_full_refres
     let (done, pair) = changed("incremental", "full_refresh", change, &["--allow-rewrite"]).await;
     says(&done.succeeds(), &["the schema has changed"]);
     equal(&pair, "id, v, n").await;
-    let (done, pair) = changed("incremental", "full_refresh", "UPDATE t SET v = id, u = clock_timestamp(); ALTER TABLE t ALTER v TYPE int USING v::int", &["--allow-rewrite"]).await;
+    let (done, pair) = changed(
+        "incremental",
+        "full_refresh",
+        "UPDATE t SET v = id, u = clock_timestamp(); ALTER TABLE t ALTER v TYPE int USING v::int",
+        &["--allow-rewrite"],
+    )
+    .await;
     done.succeeds();
     equal(&pair, "id, v, n").await;
 }
@@ -153,12 +168,16 @@ async fn nullability_and_labels_are_noted_and_change_nothing() {
     let pair = Pair::new(table, &tables("incremental", "fail")).await;
     pair.sync(&[]).await.succeeds();
     pair.source.sql("ALTER TYPE mood ADD VALUE 'glad'").await;
-    pair.source.sql("ALTER TABLE t ALTER v SET NOT NULL; INSERT INTO t VALUES (2, clock_timestamp(), 'glad')").await;
+    pair.source
+        .sql("ALTER TABLE t ALTER v SET NOT NULL; INSERT INTO t VALUES (2, clock_timestamp(), 'glad')")
+        .await;
     let done = pair.sync(&[]).await.succeeds();
     says(&done, &["labels of column", "NOT NULL now"]);
     equal(&pair, "id, v").await;
     assert_eq!(pair.there("SELECT max(version) FROM sankofa.contract").await, "2");
-    pair.source.sql("ALTER TABLE t ALTER v DROP NOT NULL; INSERT INTO t VALUES (3, clock_timestamp(), NULL)").await;
+    pair.source
+        .sql("ALTER TABLE t ALTER v DROP NOT NULL; INSERT INTO t VALUES (3, clock_timestamp(), NULL)")
+        .await;
     pair.sync(&[]).await.succeeds();
     equal(&pair, "id, v").await;
 }
@@ -188,7 +207,8 @@ async fn a_view_in_the_way_is_named_and_everything_stays_as_it_was() {
         ("VIEW", "ALTER TABLE t ALTER v TYPE varchar(40)", false),
         ("VIEW", "ALTER TABLE t DROP COLUMN n", true),
     ] {
-        let pair = Pair::new(TABLE, &format!("tables: {{public.t: {{mode: full_refresh, drop: {drop}}}}}")).await;
+        let pair =
+            Pair::new(TABLE, &format!("tables: {{public.t: {{mode: full_refresh, drop: {drop}}}}}")).await;
         pair.sync(&[]).await.succeeds();
         pair.warehouse.sql(&format!("CREATE {kind} public.report AS SELECT id, v, n FROM w.t")).await;
         pair.source.sql(change).await;
@@ -226,7 +246,9 @@ async fn a_full_refresh_and_a_compatible_change_keep_the_relation_and_all_that_h
     );
     pair.warehouse.sql(&dress).await;
     let before = pair.there(IDENTITY).await;
-    pair.source.sql("UPDATE t SET v = 'other' WHERE id < 10; DELETE FROM t WHERE id > 18; INSERT INTO t VALUES (99)").await;
+    pair.source
+        .sql("UPDATE t SET v = 'other' WHERE id < 10; DELETE FROM t WHERE id > 18; INSERT INTO t VALUES (99)")
+        .await;
     pair.sync(&["--table", "public.t", "--full-refresh"]).await.succeeds();
     assert_eq!(pair.there(IDENTITY).await, before);
     assert_eq!(pair.there("SELECT count(*) FROM w.seen WHERE v = 'other'").await, "9");
@@ -281,7 +303,8 @@ async fn a_relation_of_that_name_that_is_not_ours_is_refused() {
 async fn a_target_that_another_pipeline_fills_is_refused_before_a_row_moves() {
     let pair = Pair::new(TABLE, "tables: {public.t: {mode: full_refresh}}").await;
     pair.sync(&[]).await.succeeds();
-    pair.sankofa.write("pipelines/q.yaml", "source: src\nschema: w\ntables: {public.t: {mode: full_refresh}}");
+    pair.sankofa
+        .write("pipelines/q.yaml", "source: src\nschema: w\ntables: {public.t: {mode: full_refresh}}");
     let before = pair.versions().await;
     let done = pair.sankofa.run(&["sync", "q"]).await.exits(78);
     says(&done, &["w.t", "pipeline p"]);
@@ -291,14 +314,19 @@ async fn a_target_that_another_pipeline_fills_is_refused_before_a_row_moves() {
 #[tokio::test]
 async fn a_table_without_a_key_keeps_its_duplicates_and_only_the_difference_is_written() {
     let table = "CREATE TABLE t (id int, v text); INSERT INTO t VALUES (1, 'a'), (1, 'a'), (1, 'a'), (2, NULL), (2, NULL), (3, 'c')";
-    let pair = Pair::new(table, "tables: {public.t: {mode: full_refresh, deletes: {mode: hard, at_most: 100%}}}").await;
+    let pair =
+        Pair::new(table, "tables: {public.t: {mode: full_refresh, deletes: {mode: hard, at_most: 100%}}}")
+            .await;
     pair.sync(&[]).await.succeeds();
     equal(&pair, "id, v").await;
     pair.source.sql("DELETE FROM t WHERE ctid = '(0,1)'; INSERT INTO t VALUES (2, NULL), (4, 'd'); UPDATE t SET v = 'C' WHERE id = 3").await;
     let done = pair.sync(&[]).await.succeeds();
     assert_eq!((figure(&done, "inserted"), figure(&done, "deleted")), (3, 2), "{}", done.told());
     let sorted = "SELECT id, v FROM {} ORDER BY id, v";
-    assert_eq!(pair.there(&sorted.replace("{}", "w.t")).await, lines(&pair.source, &sorted.replace("{}", "t")).await);
+    assert_eq!(
+        pair.there(&sorted.replace("{}", "w.t")).await,
+        lines(&pair.source, &sorted.replace("{}", "t")).await
+    );
     let done = pair.sync(&[]).await.succeeds();
     assert_eq!((figure(&done, "inserted"), figure(&done, "deleted")), (0, 0));
 }
@@ -312,7 +340,8 @@ async fn a_table_without_a_key_cannot_be_incremental() {
 #[tokio::test]
 async fn a_table_of_key_columns_only_merges() {
     for mode in ["{mode: full_refresh}", "{mode: incremental, replication_key: b}"] {
-        let table = "CREATE TABLE t (id int, b int, PRIMARY KEY (id, b)); INSERT INTO t VALUES (1, 1), (1, 2)";
+        let table =
+            "CREATE TABLE t (id int, b int, PRIMARY KEY (id, b)); INSERT INTO t VALUES (1, 1), (1, 2)";
         let pair = Pair::new(table, &format!("tables: {{public.t: {mode}}}")).await;
         pair.sync(&[]).await.succeeds();
         pair.source.sql("INSERT INTO t VALUES (2, 3)").await;
@@ -328,14 +357,17 @@ async fn duplicate_and_null_keys_of_a_configured_key_are_refused_with_nothing_pu
         for mode in ["full_refresh", "incremental"] {
             let key = if mode == "incremental" { ", replication_key: u" } else { "" };
             let pipeline = format!("tables: {{public.t: {{mode: {mode}, key: id{key}}}}}");
-            let table = "CREATE TABLE t (id int, u timestamptz DEFAULT now(), v text); INSERT INTO t VALUES (1)";
+            let table =
+                "CREATE TABLE t (id int, u timestamptz DEFAULT now(), v text); INSERT INTO t VALUES (1)";
             let pair = Pair::new(table, &pipeline).await;
             pair.source.sql(&format!("INSERT INTO t VALUES {bad}")).await;
             says(&pair.sync(&[]).await.exits(65), &["keys (id)"]);
             assert_eq!(pair.there("SELECT to_regclass('w.t')").await, "-");
             pair.source.sql("DELETE FROM t WHERE v IS NOT NULL").await;
             pair.sync(&[]).await.succeeds();
-            pair.source.sql(&format!("INSERT INTO t VALUES {}", bad.replace("now()", "clock_timestamp()"))).await;
+            pair.source
+                .sql(&format!("INSERT INTO t VALUES {}", bad.replace("now()", "clock_timestamp()")))
+                .await;
             let before = pair.versions().await;
             says(&pair.sync(&[]).await.exits(65), &["keys (id)"]);
             assert_eq!(pair.versions().await, before);

@@ -2,12 +2,14 @@
 
 use crate::pair::*;
 
-const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, u timestamptz NOT NULL DEFAULT clock_timestamp(), v text);
+const TABLE: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, u timestamptz NOT NULL DEFAULT clock_timestamp(), v text);
     INSERT INTO t SELECT g, clock_timestamp(), 'a' FROM generate_series(1, 20) g";
 const LIVE: &str = "SELECT count(*) FILTER (WHERE _sankofa_deleted_at IS NULL), count(*) FROM w.t";
 
 fn pipeline(mode: &str, deletes: &str) -> String {
-    let deletes = if mode == "full_refresh" { deletes.replace(", every: 0s", "") } else { deletes.to_owned() };
+    let deletes =
+        if mode == "full_refresh" { deletes.replace(", every: 0s", "") } else { deletes.to_owned() };
     let key = if mode == "full_refresh" { "" } else { ", replication_key: u" };
     format!("tables: {{public.t: {{mode: {mode}{key}, deletes: {deletes}}}}}")
 }
@@ -15,7 +17,11 @@ fn pipeline(mode: &str, deletes: &str) -> String {
 #[tokio::test]
 async fn a_row_that_is_gone_is_marked_removed_or_left_as_the_pipeline_says() {
     for mode in ["incremental", "full_refresh"] {
-        for (deletes, live) in [("{mode: soft, every: 0s}", "18|20"), ("{mode: hard, every: 0s}", "18|18"), ("{mode: ignore}", "20|20")] {
+        for (deletes, live) in [
+            ("{mode: soft, every: 0s}", "18|20"),
+            ("{mode: hard, every: 0s}", "18|18"),
+            ("{mode: ignore}", "20|20"),
+        ] {
             let pair = Pair::new(TABLE, &pipeline(mode, deletes)).await;
             pair.sync(&[]).await.succeeds();
             pair.source.sql("DELETE FROM t WHERE id IN (3, 4)").await;
@@ -110,7 +116,9 @@ async fn a_row_that_leaves_the_filter_counts_as_deleted() {
         let key = if mode == "full_refresh" { "" } else { ", replication_key: u" };
         let filtered = |filter: &str| {
             let every = if mode == "full_refresh" { "" } else { ", every: 0s" };
-            format!("tables: {{public.t: {{mode: {mode}{key}, filter: \"{filter}\", deletes: {{mode: soft{every}}}}}}}")
+            format!(
+                "tables: {{public.t: {{mode: {mode}{key}, filter: \"{filter}\", deletes: {{mode: soft{every}}}}}}}"
+            )
         };
         let pair = Pair::new(TABLE, &filtered("v = 'a'")).await;
         pair.sync(&[]).await.succeeds();

@@ -19,19 +19,32 @@ async fn guarded(pipeline: &str) -> Pair {
 #[tokio::test]
 async fn guarded_columns_never_leave_and_masks_always_apply_in_sync_and_through_a_stage() {
     for by_stage in [false, true] {
-        let pair = guarded("tables: {public.t: {mode: incremental, replication_key: u, mask: {name: redact}}}").await;
-        if by_stage { pair.steps("s", &[]).await.succeeds() } else { pair.sync(&[]).await.succeeds() };
+        let pair =
+            guarded("tables: {public.t: {mode: incremental, replication_key: u, mask: {name: redact}}}")
+                .await;
+        if by_stage {
+            pair.steps("s", &[]).await.succeeds()
+        } else {
+            pair.sync(&[]).await.succeeds()
+        };
         let columns = "SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'w.t'::regclass AND attnum > 0 AND attname NOT LIKE '\\_sankofa%'";
         assert_eq!(pair.there(columns).await, "id,u,name,email,birth");
         assert_eq!(pair.there("SELECT DISTINCT name, birth FROM w.t").await, "[redacted]|-");
         let hashes = "SELECT count(DISTINCT email), bool_and(email ~ '^[0-9a-f]{64}$') FROM w.t";
         assert_eq!(pair.there(hashes).await, "10|t");
         let log = pair.source.log().join("\n");
-        assert!(!log.contains("national_id") || !log.contains("COPY (SELECT id, u, name, email, national_id"), "read");
+        assert!(
+            !log.contains("national_id") || !log.contains("COPY (SELECT id, u, name, email, national_id"),
+            "read"
+        );
         for line in log.lines().filter(|line| line.contains("COPY ") && line.contains("TO STDOUT")) {
             assert!(!line.contains("national_id"), "{line}");
         }
-        let bytes = std::process::Command::new("grep").args(["-rc", "CANARY"]).arg(pair.sankofa.folder()).output().unwrap();
+        let bytes = std::process::Command::new("grep")
+            .args(["-rc", "CANARY"])
+            .arg(pair.sankofa.folder())
+            .output()
+            .unwrap();
         let found = String::from_utf8_lossy(&bytes.stdout).into_owned();
         assert!(found.lines().all(|line| line.ends_with(":0")), "{found}");
     }
@@ -60,7 +73,10 @@ async fn a_pipeline_cannot_loosen_a_mask_nor_fill_another_schema() {
     let pair = guarded("tables: {public.t: {mode: full_refresh, mask: {birth: hmac}}}").await;
     pair.sync(&[]).await.succeeds();
     assert_eq!(pair.there("SELECT DISTINCT birth FROM w.t").await, "-");
-    pair.sankofa.write("pipelines/q.yaml", "source: src\nschema: elsewhere\ntables: {public.t: {mode: full_refresh}}");
+    pair.sankofa.write(
+        "pipelines/q.yaml",
+        "source: src\nschema: elsewhere\ntables: {public.t: {mode: full_refresh}}",
+    );
     says(&pair.sankofa.run(&["sync", "q"]).await.exits(78), &["guard"]);
 }
 
@@ -79,7 +95,11 @@ async fn without_its_key_or_with_a_short_one_nothing_is_masked_and_nothing_moves
     let mut pair = guarded("tables: {public.t: {mode: full_refresh}}").await;
     pair.sankofa = pair.sankofa.env("AIRFLOW_VAR_HMAC_KEY", "short");
     pair.sync(&[]).await.exits(77);
-    let pair = { let pair = Pair::new(TABLE, "tables: {public.t: {mode: full_refresh}}").await; pair.project(GUARD); pair };
+    let pair = {
+        let pair = Pair::new(TABLE, "tables: {public.t: {mode: full_refresh}}").await;
+        pair.project(GUARD);
+        pair
+    };
     pair.sync(&[]).await.exits(77);
     assert_eq!(pair.there("SELECT to_regclass('w.t')").await, "-");
 }
@@ -101,7 +121,8 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
     let server = Server::with_settings(17, &[]);
     let table = "CREATE TABLE t (id int, u timestamptz DEFAULT clock_timestamp(), v text, n numeric);
         INSERT INTO t VALUES (1, now(), 'CANARYCELL1', 1), (2, now(), 'CANARYCELL2', 2)";
-    let mut pair = Pair::on(&server, &server, table, "tables: {public.t: {mode: full_refresh, key: id}}").await;
+    let mut pair =
+        Pair::on(&server, &server, table, "tables: {public.t: {mode: full_refresh, key: id}}").await;
     server.sql("CREATE ROLE canary SUPERUSER LOGIN PASSWORD 'CANARY p@ss/wörd%'").await;
     let secret = "CANARY%20p%40ss%2Fw%C3%B6rd%25";
     let uri = |database: &Database, password: &str, port: u16| {
@@ -111,7 +132,10 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
     let stage = format!("{{store: local, encrypt_to: [{}], identity: stage_identity}}", identity.to_public());
     pair.sankofa.write("sankofa.yaml", PROJECT.replace("{store: local}", &stage));
     let port = server.port();
-    pair.sankofa = pair.sankofa.connection_uri("src", &uri(&pair.source, secret, port)).connection_uri("wh", &uri(&pair.warehouse, secret, port));
+    pair.sankofa = pair
+        .sankofa
+        .connection_uri("src", &uri(&pair.source, secret, port))
+        .connection_uri("wh", &uri(&pair.warehouse, secret, port));
     let mut said = String::new();
     let run = async |pair: &Pair, code: Option<i32>, args: &[&str]| {
         let mut all = vec!["-vv"];
@@ -142,17 +166,32 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
     said += &run(&pair, Some(65), &["sync", "p"]).await;
     let right = pair.sankofa.environment().to_vec();
     let _ = right;
-    for wrong in [uri(&pair.source, "CANARY%20wrong", port), uri(&pair.source, secret, 1), "postgres://canary:CANARY p@ss@@:x/y".to_owned(), format!("{{\"conn_type\": \"postgres\", \"password\": \"CANARYJSON\", \"port\": \"x\"}}")] {
+    for wrong in [
+        uri(&pair.source, "CANARY%20wrong", port),
+        uri(&pair.source, secret, 1),
+        "postgres://canary:CANARY p@ss@@:x/y".to_owned(),
+        format!("{{\"conn_type\": \"postgres\", \"password\": \"CANARYJSON\", \"port\": \"x\"}}"),
+    ] {
         pair.sankofa = pair.sankofa.connection_uri("src", &wrong);
         said += &run(&pair, None, &["sync", "p"]).await;
         said += &run(&pair, None, &["doctor"]).await;
         said += &run(&pair, None, &["plan", "p"]).await;
     }
-    assert!(!said.contains("CANARY"), "{}", said.lines().filter(|line| line.contains("CANARY")).collect::<Vec<_>>().join("\n"));
-    let grep = std::process::Command::new("grep").args(["-rl", "CANARY"]).arg(pair.sankofa.folder().join("stage")).output().unwrap();
+    assert!(
+        !said.contains("CANARY"),
+        "{}",
+        said.lines().filter(|line| line.contains("CANARY")).collect::<Vec<_>>().join("\n")
+    );
+    let grep = std::process::Command::new("grep")
+        .args(["-rl", "CANARY"])
+        .arg(pair.sankofa.folder().join("stage"))
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
     for table in ["run", "table_run", "table_state", "contract", "check_result"] {
-        let hits = pair.there(&format!("SELECT count(*) FROM sankofa.{table} r WHERE r::text LIKE '%CANARY%'")).await;
+        let hits = pair
+            .there(&format!("SELECT count(*) FROM sankofa.{table} r WHERE r::text LIKE '%CANARY%'"))
+            .await;
         assert_eq!(hits, "0", "{table}");
     }
 }

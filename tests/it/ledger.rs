@@ -11,14 +11,19 @@ const BY_U: &str = "tables: {public.t: {mode: incremental, replication_key: u}}"
 
 #[tokio::test]
 async fn a_run_id_is_published_once_and_then_tells_what_it_did() {
-    for id in ["nightly/2024-05-05", "../../etc/passwd", "with space and ünïcode 学", "a\\b'c\"d;--", "."] {
+    for id in ["nightly/2024-05-05", "../../etc/passwd", "with space and ünïcode 学", "a\\b'c\"d;--", "."]
+    {
         let pair = Pair::new(TABLE, BY_U).await;
         let first = pair.steps(id, &[]).await.succeeds();
         pair.source.sql("UPDATE t SET v = 'b', u = clock_timestamp()").await;
         for command in ["extract", "validate", "load"] {
             let again = pair.command(command, &["--run", id]).await.succeeds().json();
             assert_eq!(again["status"], "already_done", "{id}");
-            assert_eq!((&again["rows"], &again["tables"]), (&first.json()["rows"], &first.json()["tables"]), "{id}");
+            assert_eq!(
+                (&again["rows"], &again["tables"]),
+                (&first.json()["rows"], &first.json()["tables"]),
+                "{id}"
+            );
         }
         assert_eq!(pair.there("SELECT DISTINCT v FROM w.t").await, "a");
         assert!(!pair.sankofa.folder().join("../etc").exists());
@@ -38,7 +43,12 @@ async fn a_run_id_that_is_too_long_or_has_control_characters_is_a_usage_error() 
     let long = "x".repeat(10_240);
     for id in [long.as_str(), "", "a\nb", "a\u{7f}b"] {
         let done = pair.sync(&["--run", id]).await.exits(2);
-        assert!(!done.stderr.contains("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"), "quoted");
+        assert!(
+            !done
+                .stderr
+                .contains("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+            "quoted"
+        );
     }
     let unicode = "学".repeat(166);
     pair.steps(&unicode, &[]).await.succeeds();
@@ -76,7 +86,13 @@ async fn a_missing_or_torn_stage_is_an_error_and_an_empty_one_is_not() {
         let mut flipped = whole.clone();
         let middle = flipped.len() / 2;
         flipped[middle] ^= 1;
-        for torn in [Some(&whole[..whole.len() / 2]), Some(&whole[..whole.len() - 1]), Some(&flipped[..]), Some(&[][..]), None] {
+        for torn in [
+            Some(&whole[..whole.len() / 2]),
+            Some(&whole[..whole.len() - 1]),
+            Some(&flipped[..]),
+            Some(&[][..]),
+            None,
+        ] {
             match torn {
                 Some(bytes) => std::fs::write(&file, bytes).unwrap(),
                 None => std::fs::remove_file(&file).unwrap(),
@@ -111,7 +127,9 @@ async fn an_encrypted_stage_opens_with_its_own_identity_only_and_holds_no_cell_i
     let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'CANARYCELL' || g FROM generate_series(1, 100) g";
     let mut pair = Pair::new(table, "tables: {public.t: {mode: full_refresh}}").await;
     let (right, wrong) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
-    let secret = |identity: &age::x25519::Identity| secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
+    let secret = |identity: &age::x25519::Identity| {
+        secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned()
+    };
     let stage = format!("{{store: local, encrypt_to: [{}], identity: stage_identity}}", right.to_public());
     pair.sankofa.write("sankofa.yaml", PROJECT.replace("{store: local}", &stage));
     pair.command("extract", &["--run", "r"]).await.succeeds();
@@ -244,14 +262,17 @@ async fn a_warehouse_that_is_a_standby_is_75_and_a_read_only_one_78() {
     let uri = pair.warehouse.connection_uri();
     pair.sankofa = pair.sankofa.connection_uri("wh", &pair.warehouse.connection_uri_through(standby.port()));
     says(&pair.sync(&[]).await.exits(75), &["standby"]);
-    pair.warehouse.sql(&format!("ALTER DATABASE \"{}\" SET default_transaction_read_only = on", pair.warehouse.name())).await;
+    pair.warehouse
+        .sql(&format!("ALTER DATABASE \"{}\" SET default_transaction_read_only = on", pair.warehouse.name()))
+        .await;
     pair.sankofa = pair.sankofa.connection_uri("wh", &uri);
     says(&pair.sync(&[]).await.exits(78), &["read only"]);
 }
 
 #[tokio::test]
 async fn a_server_out_of_connections_is_75() {
-    let server = Server::with_settings(17, &[("max_connections", "8"), ("superuser_reserved_connections", "3")]);
+    let server =
+        Server::with_settings(17, &[("max_connections", "8"), ("superuser_reserved_connections", "3")]);
     let mut pair = Pair::on(&server, &Server::major(16), TABLE, BY_U).await;
     let role = server.role("plain", "IN ROLE pg_read_all_stats").await;
     pair.source.sql(&format!("GRANT SELECT ON t TO {role}")).await;

@@ -13,21 +13,51 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("rows: {max: 10}", "INSERT INTO t SELECT g FROM generate_series(11, 12) g", "rows.max"),
     ("rows: {max_change: 30%}", "INSERT INTO t SELECT g FROM generate_series(11, 15) g", "rows.max_change"),
     ("null_rate: {v: 10%}", "UPDATE t SET v = NULL, u = clock_timestamp() WHERE id < 4", "null_rate(v)"),
-    ("null_rate: {v: {at_most: 10%, scope: table}}", "UPDATE t SET v = NULL, u = clock_timestamp() WHERE id < 4", "null_rate(v)"),
+    (
+        "null_rate: {v: {at_most: 10%, scope: table}}",
+        "UPDATE t SET v = NULL, u = clock_timestamp() WHERE id < 4",
+        "null_rate(v)",
+    ),
     ("unique: [n]", "UPDATE t SET n = 1, u = clock_timestamp() WHERE id = 2", "unique(n)"),
-    ("freshness: {u: 1h}", "UPDATE t SET u = now() - interval '2 h'; INSERT INTO t VALUES (11, now() - interval '2 h')", "freshness(u)"),
+    (
+        "freshness: {u: 1h}",
+        "UPDATE t SET u = now() - interval '2 h'; INSERT INTO t VALUES (11, now() - interval '2 h')",
+        "freshness(u)",
+    ),
     ("accepted: {v: [a, b]}", "UPDATE t SET v = 'x', u = clock_timestamp() WHERE id = 2", "accepted(v)"),
-    ("accepted: {v: {values: [a, b], scope: table}}", "UPDATE t SET v = 'x', u = clock_timestamp() WHERE id = 2", "accepted(v)"),
-    ("references: {n: w.other.id}", "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2", "references(n -> w.other)"),
-    ("references: {n: {to: w.other.id, scope: table}}", "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2", "references(n -> w.other)"),
-    ("sql: {none: 'SELECT 1 FROM {table} WHERE n > 50'}", "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2", "sql(none)"),
-    ("sql: {none: {query: 'SELECT 1 FROM {table} WHERE n > 50', scope: table}}", "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2", "sql(none)"),
+    (
+        "accepted: {v: {values: [a, b], scope: table}}",
+        "UPDATE t SET v = 'x', u = clock_timestamp() WHERE id = 2",
+        "accepted(v)",
+    ),
+    (
+        "references: {n: w.other.id}",
+        "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2",
+        "references(n -> w.other)",
+    ),
+    (
+        "references: {n: {to: w.other.id, scope: table}}",
+        "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2",
+        "references(n -> w.other)",
+    ),
+    (
+        "sql: {none: 'SELECT 1 FROM {table} WHERE n > 50'}",
+        "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2",
+        "sql(none)",
+    ),
+    (
+        "sql: {none: {query: 'SELECT 1 FROM {table} WHERE n > 50', scope: table}}",
+        "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2",
+        "sql(none)",
+    ),
 ];
 
 fn pipeline(mode: &str, check: &str) -> String {
     let key = if mode == "full_refresh" { "" } else { ", replication_key: u" };
-    format!("tables:\n  public.t:\n    mode: {mode}\n{}    deletes: {{at_most: 100%}}\n    checks: {{{check}}}\n  public.other: {{mode: full_refresh}}",
-        if key.is_empty() { String::new() } else { "    replication_key: u\n".to_owned() })
+    format!(
+        "tables:\n  public.t:\n    mode: {mode}\n{}    deletes: {{at_most: 100%}}\n    checks: {{{check}}}\n  public.other: {{mode: full_refresh}}",
+        if key.is_empty() { String::new() } else { "    replication_key: u\n".to_owned() }
+    )
 }
 
 async fn every_kind(mode: &str) {
@@ -49,9 +79,16 @@ async fn every_kind(mode: &str) {
         pair.command("extract", &["--run", "steps"]).await.succeeds();
         let validated = pair.command("validate", &["--run", "steps"]).await;
         let loaded = pair.command("load", &["--run", "steps"]).await;
-        assert_eq!((validated.code(), loaded.code()), (Some(65), Some(65)), "{mode} {check}: {}", validated.told());
+        assert_eq!(
+            (validated.code(), loaded.code()),
+            (Some(65), Some(65)),
+            "{mode} {check}: {}",
+            validated.told()
+        );
         assert_eq!(pair.versions().await, before.0);
-        pair.pipeline(&pipeline(mode, check).replace("checks: {", "checks: {").replace(check, &warned(check)));
+        pair.pipeline(
+            &pipeline(mode, check).replace("checks: {", "checks: {").replace(check, &warned(check)),
+        );
         let done = pair.sync(&[]).await.succeeds();
         assert_eq!(done.json()["checks_warned"], 1, "{mode} {check}: {}", done.told());
     }
@@ -118,7 +155,13 @@ async fn a_check_that_misses_is_seen_by_validate_also_when_the_schema_has_change
             pair.command("extract", &["--run", "steps"]).await.succeeds();
             let validated = pair.command("validate", &["--run", "steps"]).await;
             let loaded = pair.command("load", &["--run", "steps"]).await;
-            assert_eq!((validated.code(), loaded.code()), (Some(65), Some(65)), "{policy} {check}: {}\n{}", validated.told(), loaded.told());
+            assert_eq!(
+                (validated.code(), loaded.code()),
+                (Some(65), Some(65)),
+                "{policy} {check}: {}\n{}",
+                validated.told(),
+                loaded.told()
+            );
             assert_eq!(pair.versions().await, before);
         }
     }
@@ -141,7 +184,8 @@ async fn with_publish_each_the_tables_before_the_one_that_fails_are_published() 
 
 #[tokio::test]
 async fn a_check_cannot_write_and_a_broken_one_names_itself() {
-    let pair = Pair::new(TABLES, &pipeline("full_refresh", "sql: {sly: \"SELECT nextval('public.s')\"}")).await;
+    let pair =
+        Pair::new(TABLES, &pipeline("full_refresh", "sql: {sly: \"SELECT nextval('public.s')\"}")).await;
     pair.warehouse.sql("CREATE SEQUENCE public.s").await;
     let done = pair.sync(&[]).await;
     assert_ne!(done.code(), Some(0), "{}", done.told());
@@ -166,10 +210,17 @@ async fn after_sees_the_new_tables_in_the_same_commit_as_its_role() {
     let (pair, role) = with_after(sql).await;
     pair.sync(&[]).await.succeeds();
     assert_eq!(pair.there("SELECT * FROM marts.m").await, format!("{role}|10"));
-    assert_eq!(pair.there("SELECT count(*) FROM w.t t, marts.m m WHERE t.xmin::text <> m.xmin::text AND false").await, "0");
+    assert_eq!(
+        pair.there("SELECT count(*) FROM w.t t, marts.m m WHERE t.xmin::text <> m.xmin::text AND false")
+            .await,
+        "0"
+    );
     pair.sync(&[]).await.succeeds();
     assert_eq!(pair.there("SELECT count(*) FROM marts.m").await, "2");
-    assert_eq!(pair.there("SELECT count(*) FROM pg_proc WHERE pronamespace = 'sankofa_stage'::regnamespace").await, "0");
+    assert_eq!(
+        pair.there("SELECT count(*) FROM pg_proc WHERE pronamespace = 'sankofa_stage'::regnamespace").await,
+        "0"
+    );
 }
 
 #[tokio::test]

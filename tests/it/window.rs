@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::pair::*;
 use crate::support::*;
 
-const STAMPED: &str = "CREATE TABLE t (id int PRIMARY KEY, u timestamptz NOT NULL DEFAULT clock_timestamp(), v text)";
+const STAMPED: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, u timestamptz NOT NULL DEFAULT clock_timestamp(), v text)";
 const BY_U: &str = "tables: {public.t: {mode: incremental, replication_key: u}}";
 const BY_ID: &str = "tables: {public.t: {mode: append, replication_key: id}}";
 const BY_XMIN: &str = "tables: {public.t: {mode: incremental, replication_key: xmin}}";
@@ -21,7 +22,12 @@ async fn late_commit(table: &str, pipeline: &str, early: &str, later: &str) {
     pair.sync(&[]).await.succeeds();
     open.batch_execute("COMMIT").await.unwrap();
     let done = pair.sync(&[]).await.succeeds();
-    assert_eq!(pair.there("SELECT string_agg(id::text, ',' ORDER BY id) FROM w.t").await, "1,2", "{}", done.told());
+    assert_eq!(
+        pair.there("SELECT string_agg(id::text, ',' ORDER BY id) FROM w.t").await,
+        "1,2",
+        "{}",
+        done.told()
+    );
     let done = pair.sync(&[]).await.succeeds();
     assert_eq!((figure(&done, "inserted"), figure(&done, "updated")), (0, 0));
     assert_eq!(reason(&done), "");
@@ -36,7 +42,8 @@ async fn a_row_stamped_before_and_committed_after_a_run_arrives_with_the_next() 
 async fn the_same_with_a_timestamp_written_in_a_zone_of_its_own() {
     let table = "CREATE TABLE t (id int PRIMARY KEY, u timestamp NOT NULL)";
     let pipeline = "tables: {public.t: {mode: incremental, replication_key: u, timezone: America/New_York}}";
-    let stamp = |id| format!("INSERT INTO t VALUES ({id}, clock_timestamp() AT TIME ZONE 'America/New_York')");
+    let stamp =
+        |id| format!("INSERT INTO t VALUES ({id}, clock_timestamp() AT TIME ZONE 'America/New_York')");
     late_commit(table, pipeline, &stamp(1), &stamp(2)).await;
 }
 
@@ -85,7 +92,8 @@ async fn updates_without_a_column_of_their_own_are_found_by_xmin() {
     let done = pair.sync(&[]).await.succeeds();
     assert_eq!(figure(&done, "updated"), 1);
     assert!(figure(&done, "read") < 20, "{}", done.told());
-    for rewrite in ["VACUUM FULL t", "CLUSTER t USING t_pkey", "VACUUM (FREEZE) t", "VACUUM (FULL, FREEZE) t"] {
+    for rewrite in ["VACUUM FULL t", "CLUSTER t USING t_pkey", "VACUUM (FREEZE) t", "VACUUM (FULL, FREEZE) t"]
+    {
         pair.source.sql(rewrite).await;
         pair.source.sql("UPDATE t SET v = v || 'x' WHERE id = 9").await;
         let done = pair.sync(&[]).await.succeeds();
@@ -159,9 +167,11 @@ async fn on_a_standby_the_watermark_stays_while_the_primary_has_open_transaction
 #[tokio::test]
 async fn a_read_that_a_standby_cancels_ends_right_or_with_75_and_nothing_half_done() {
     let primary = Server::with_settings(16, &[("autovacuum", "off")]);
-    let standby = primary.standby_with(&[("max_standby_streaming_delay", "0"), ("hot_standby_feedback", "off")]);
+    let standby =
+        primary.standby_with(&[("max_standby_streaming_delay", "0"), ("hot_standby_feedback", "off")]);
     let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(1, 60000) g";
-    let mut pair = Pair::on(&primary, &Server::major(17), table, "tables: {public.t: {mode: full_refresh}}").await;
+    let mut pair =
+        Pair::on(&primary, &Server::major(17), table, "tables: {public.t: {mode: full_refresh}}").await;
     pair.sankofa = pair.sankofa.connection_uri("src", &pair.source.connection_uri_through(standby.port()));
     standby.catch_up(&primary).await;
     let run = pair.sankofa.spawn(&["sync", "p"]);
@@ -171,7 +181,9 @@ async fn a_read_that_a_standby_cancels_ends_right_or_with_75_and_nothing_half_do
     let done = run.wait().await;
     let loaded = pair.there("SELECT to_regclass('w.t')").await;
     match done.code() {
-        Some(0) => assert!(["30000", "60000"].contains(&pair.there("SELECT count(*) FROM w.t").await.as_str())),
+        Some(0) => {
+            assert!(["30000", "60000"].contains(&pair.there("SELECT count(*) FROM w.t").await.as_str()))
+        }
         Some(75) => {
             assert_eq!(loaded, "-");
             says(&done, &["standby"]);
@@ -221,7 +233,10 @@ async fn a_second_run_over_an_unchanged_table_writes_no_row_and_next_to_no_log()
         pair.sync(&[]).await.succeeds(); // the ledger's own pages are logged whole once
         let (before, at) = (pair.versions().await, pair.there("SELECT pg_current_wal_lsn()").await);
         let done = pair.sync(&[]).await.succeeds();
-        assert_eq!((figure(&done, "inserted"), figure(&done, "updated"), figure(&done, "deleted")), (0, 0, 0));
+        assert_eq!(
+            (figure(&done, "inserted"), figure(&done, "updated"), figure(&done, "deleted")),
+            (0, 0, 0)
+        );
         let written = pair.there(&format!("SELECT pg_current_wal_lsn() - '{at}'")).await;
         assert!(written.parse::<f64>().unwrap() < 400_000.0, "{pipeline}: {written} bytes of WAL");
         assert_eq!(pair.versions().await, before, "{pipeline}");
@@ -246,10 +261,14 @@ async fn rows_without_a_replication_key_are_loaded_each_time_or_refused() {
 
 #[tokio::test]
 async fn a_row_stamped_within_the_lookback_is_found_and_one_before_it_is_not() {
-    let pair = Pair::new(STAMPED, "tables: {public.t: {mode: incremental, replication_key: u, lookback: 10m}}").await;
+    let pair =
+        Pair::new(STAMPED, "tables: {public.t: {mode: incremental, replication_key: u, lookback: 10m}}")
+            .await;
     pair.source.sql("INSERT INTO t VALUES (1)").await;
     pair.sync(&[]).await.succeeds();
-    pair.source.sql("INSERT INTO t VALUES (2, now() - interval '9 min'), (3, now() - interval '11 min')").await;
+    pair.source
+        .sql("INSERT INTO t VALUES (2, now() - interval '9 min'), (3, now() - interval '11 min')")
+        .await;
     pair.sync(&[]).await.succeeds();
     assert_eq!(pair.there("SELECT string_agg(id::text, ',' ORDER BY id) FROM w.t").await, "1,2");
 }
@@ -257,7 +276,8 @@ async fn a_row_stamped_within_the_lookback_is_found_and_one_before_it_is_not() {
 #[tokio::test]
 async fn a_lookback_of_the_other_unit_is_refused_as_the_tables_own_and_ignored_as_a_default() {
     let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1)";
-    let pair = Pair::new(table, "tables: {public.t: {mode: append, replication_key: id, lookback: 10m}}").await;
+    let pair =
+        Pair::new(table, "tables: {public.t: {mode: append, replication_key: id, lookback: 10m}}").await;
     pair.sync(&[]).await.exits(78);
     pair.pipeline("defaults: {lookback: 10m}\ntables: {public.t: {mode: append, replication_key: id}}");
     pair.sync(&[]).await.succeeds();
@@ -296,7 +316,10 @@ async fn a_backfill_reads_a_half_open_window_any_number_of_times_and_leaves_the_
     let window = ["--from", "2024-01-03", "--to", "2024-01-06"];
     let done = pair.sync(&window).await.succeeds();
     assert_eq!((figure(&done, "read"), figure(&done, "updated")), (3, 3));
-    assert_eq!(pair.there("SELECT string_agg(id::text, ',' ORDER BY id) FROM w.t WHERE v = 'b'").await, "2,3,4");
+    assert_eq!(
+        pair.there("SELECT string_agg(id::text, ',' ORDER BY id) FROM w.t WHERE v = 'b'").await,
+        "2,3,4"
+    );
     assert_eq!(figure(&pair.sync(&window).await.succeeds(), "unchanged"), 3);
     assert_eq!(pair.there(state).await, watermark);
 }
@@ -304,7 +327,11 @@ async fn a_backfill_reads_a_half_open_window_any_number_of_times_and_leaves_the_
 #[tokio::test]
 async fn a_backfill_of_a_table_that_is_not_incremental_is_refused() {
     let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1)";
-    for mode in ["{mode: full_refresh}", "{mode: append, replication_key: id}", "{mode: incremental, replication_key: xmin}"] {
+    for mode in [
+        "{mode: full_refresh}",
+        "{mode: append, replication_key: id}",
+        "{mode: incremental, replication_key: xmin}",
+    ] {
         let pair = Pair::new(table, &format!("tables: {{public.t: {mode}}}")).await;
         pair.sync(&[]).await.succeeds();
         pair.sync(&["--from", "1", "--to", "5"]).await.exits(78);
@@ -365,7 +392,8 @@ async fn locks_that_hold_up_somebody_for_five_seconds_are_let_go_with_75() {
 
 #[tokio::test]
 async fn a_table_locked_by_somebody_else_ends_with_75_that_names_it_and_them() {
-    let mut pair = Pair::new("CREATE TABLE t (id int PRIMARY KEY)", "tables: {public.t: {mode: full_refresh}}").await;
+    let mut pair =
+        Pair::new("CREATE TABLE t (id int PRIMARY KEY)", "tables: {public.t: {mode: full_refresh}}").await;
     let role = pair.source.server().role("plain", "").await; // sees nobody's application_name
     pair.source.sql(&format!("GRANT SELECT ON t TO {role}")).await;
     pair.sankofa = pair.sankofa.connection_uri("src", &pair.source.connection_uri_as(&role));
@@ -394,7 +422,9 @@ async fn in_the_hour_that_repeats_in_autumn_the_watermark_waits_at_its_first_rea
         let of = |sql: &str| format!("SELECT (extract(epoch FROM {sql} - '2000-01-01') * 1000000)::bigint");
         let micros = pair.source.value(&of(&format!("timestamp '{utc}'"))).await.parse().unwrap();
         let found = source.local(micros, zone).await.unwrap();
-        pair.source.value(&format!("SELECT timestamp '2000-01-01' + {found} * interval '1 microsecond'")).await
+        pair.source
+            .value(&format!("SELECT timestamp '2000-01-01' + {found} * interval '1 microsecond'"))
+            .await
     };
     // 01:50 in New York, first time: at 01:00 the clocks show it again.
     assert_eq!(local("2024-11-03 05:50:00", "America/New_York").await, "2024-11-03 01:00:00");
