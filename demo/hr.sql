@@ -44,7 +44,7 @@ SELECT n, first, last, lower(first || '.' || last || n || '@law.example'), 'GHA-
        date '1958-01-01' + n * 7717 % 14000, (enum_range(NULL::grade))[1 + n * 31 % 4], 1 + n * 37 % 9,
        date '2004-01-01' + n * 4127 % 7000,
        jsonb_build_object('languages', to_jsonb((ARRAY['en', 'fr', 'de', 'tw'])[1 : 1 + n % 4]), 'office', 'B' || n % 40),
-       now() - interval '30 days'
+       now() - n * interval '3 hours'
 FROM generate_series(1, 900) AS n,
      LATERAL (SELECT (ARRAY['Ama', 'Kofi', 'Akosua', 'Kwame', 'Efua', 'Yaw', 'Abena', 'Kwesi', 'Anna', 'Luca', 'Claire',
                             'Jonas', 'María', 'Pierre', 'Zoë', 'Søren'])[1 + n * 13 % 16] AS first,

@@ -37,7 +37,7 @@ SELECT n, first || ' ' || last, CASE WHEN n % 11 > 0 THEN lower(last) || n || '@
        CASE WHEN n % 3 > 0 THEN '+233 20 ' || lpad((n * 7919 % 9999991)::text, 7, '0') END,
        date '1990-01-01' + n * 7717 % 6000, (ARRAY['GH', 'GH', 'GH', 'NG', 'CI', 'FR', 'DE', 'ES'])[1 + n * 5 % 8],
        (ARRAY['enrolled', 'enrolled', 'enrolled', 'graduated', 'left']::standing[])[1 + n * 3 % 5],
-       now() - interval '30 days'
+       now() - n * interval '1 hour'
 FROM generate_series(1, 4000) AS n,
      LATERAL (SELECT (ARRAY['Adwoa', 'Kojo', 'Esi', 'Nana', 'Kwabena', 'Afia', 'Fiifi', 'Marie', 'Lukas', 'Inés',
                             'Chiara', 'Émile', 'Freya'])[1 + n * 17 % 13] AS first,
@@ -49,7 +49,7 @@ SELECT 'LAW' || 100 + n, (ARRAY['Constitutional', 'Contract', 'Criminal', 'Famil
        daterange(date '2026-01-12' + n % 2 * 210, date '2026-05-30' + n % 2 * 210)
 FROM generate_series(0, 23) AS n;
 INSERT INTO enrolment (student, course, enrolled_on, updated_at)
-SELECT s, 'LAW' || 100 + (s * 7 + k * 5) % 24, date '2026-01-05' + s % 20, now() - interval '30 days'
+SELECT s, 'LAW' || 100 + (s * 7 + k * 5) % 24, date '2026-01-05' + s % 20, now() - s * interval '1 hour'
 FROM generate_series(1, 4000) AS s, generate_series(0, 2) AS k;
 INSERT INTO mark (student, course, points)
 SELECT student, course, 25 + (student * 41 + length(course) * 7 + right(course, 2)::int * 13) % 75 FROM enrolment WHERE student % 4 > 0;

@@ -73,7 +73,7 @@ make_sources() {
     local database
     for database in "${databases[@]}"; do
         psql_on "$source_port" postgres -c "CREATE DATABASE $database"
-        psql_on "$source_port" "$database" -1 -f "$here/$database.sql" -f "$here/grants.sql" >/dev/null
+        psql_on "$source_port" "$database" -1 -f "$here/$database.sql" -f "$here/grants.sql" -c ANALYZE >/dev/null
     done
 }
 
@@ -101,6 +101,18 @@ run() {
         say "exit status $status"
         exit $status
     }
+}
+
+# The plan of the next run; its table is for a terminal, so that is what it is given.
+plan() {
+    say "\$ sankofa plan $*"
+    if [ -t 1 ]; then
+        "$sankofa" --project "$here/project" -q plan "$@"
+    elif command -v script >/dev/null; then
+        script -qec "'$sankofa' --project '$here/project' -q plan $*" /dev/null </dev/null | tr -d '\r'
+    else
+        "$sankofa" --project "$here/project" -q plan "$@"
+    fi
 }
 
 # What the runs so far have done, as the ledger in the warehouse tells it.
@@ -142,6 +154,8 @@ rounds() {
     step "A day at the school: people join and leave, students graduate, tickets close"
     for database in "${databases[@]}"; do psql_on "$source_port" "$database" -1 -f "$here/changes.sql"; done
     say "changed: demo/changes.sql"
+    step "What the second run would do"
+    plan hr --table public.employee
     step "Second run: only what is new is read; what is gone is found; nothing else is written"
     run sync hr --run second
     run sync records --run second
