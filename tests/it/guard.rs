@@ -164,8 +164,6 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
     said += &run(&pair, Some(65), &["sync", "p"]).await;
     pair.pipeline("tables: {public.t: {mode: full_refresh, key: id, checks: {accepted: {v: [x]}, sql: {s: 'SELECT v::int FROM {table}'}}}}");
     said += &run(&pair, Some(65), &["sync", "p"]).await;
-    let right = pair.sankofa.environment().to_vec();
-    let _ = right;
     for wrong in [
         uri(&pair.source, "CANARY%20wrong", port),
         uri(&pair.source, secret, 1),

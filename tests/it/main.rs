@@ -4,6 +4,7 @@
 mod support;
 
 mod connect;
+mod init;
 mod contract;
 mod copy_property;
 mod deletes;
