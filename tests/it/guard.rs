@@ -164,13 +164,11 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
     said += &run(&pair, Some(65), &["sync", "p"]).await;
     pair.pipeline("tables: {public.t: {mode: full_refresh, key: id, checks: {accepted: {v: [x]}, sql: {s: 'SELECT v::int FROM {table}'}}}}");
     said += &run(&pair, Some(65), &["sync", "p"]).await;
-    let right = pair.sankofa.environment().to_vec();
-    let _ = right;
     for wrong in [
         uri(&pair.source, "CANARY%20wrong", port),
         uri(&pair.source, secret, 1),
         "postgres://canary:CANARY p@ss@@:x/y".to_owned(),
-        format!("{{\"conn_type\": \"postgres\", \"password\": \"CANARYJSON\", \"port\": \"x\"}}"),
+        r#"{"conn_type": "postgres", "password": "CANARYJSON", "port": "x"}"#.to_owned(),
     ] {
         pair.sankofa = pair.sankofa.connection_uri("src", &wrong);
         said += &run(&pair, None, &["sync", "p"]).await;
