@@ -8,7 +8,7 @@
 //! Not here: running it (`etl::publish`).
 
 use crate::etl::layout::{Layout, LayoutColumn};
-use crate::table::{TableName, quote, quote_list};
+use crate::table::{TableName, quote, quote_list, split_identifiers};
 
 /// What one table's statements are made from.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,14 @@ pub fn count_bad_keys(staging: &TableName, layout: &Layout) -> String {
         staging.sql(),
         nulls.join(" OR ")
     )
+}
+
+/// Casts every staged value that has to be cast, one column or all; fails where one cannot be.
+pub fn try_casts(staging: &TableName, layout: &Layout, only: Option<&str>) -> Option<String> {
+    let casts = |c: &LayoutColumn| c.carried.wire != c.carried.target && only.is_none_or(|n| c.name == n);
+    let columns = layout.columns.iter().enumerate().filter(|(_, column)| casts(column));
+    let list: Vec<String> = columns.map(|(at, c)| format!("count({})", value(c, at, "s"))).collect();
+    (!list.is_empty()).then(|| format!("SELECT {} FROM {} s", list.join(", "), staging.sql()))
 }
 
 impl Merge<'_> {
@@ -330,9 +338,19 @@ fn numbered(columns: &[String], from: &str, alias: &str) -> String {
 fn same_key(layout: &Layout, there: &str, staged: &str) -> String {
     let pairs = layout.key.iter().filter_map(|name| {
         let at = layout.columns.iter().position(|column| column.name == *name)?;
-        Some(format!("{there}.{} = {}", quote(name), value(&layout.columns[at], at, staged)))
+        let column = &layout.columns[at];
+        Some(format!("{there}.{} {} {}", quote(name), equals(column), value(column, at, staged)))
     });
     pairs.collect::<Vec<_>>().join(" AND ")
+}
+
+/// `=` of the column's type. An extension's lies in the schema of its type: by `=` alone, two
+/// citext would be compared as text, unlike the key's own index.
+fn equals(column: &LayoutColumn) -> String {
+    match split_identifiers(&column.carried.target).as_deref() {
+        Ok([schema, _]) => format!("OPERATOR({}.=)", quote(schema)),
+        _ => "=".to_owned(),
+    }
 }
 
 fn staged_key(layout: &Layout) -> Vec<String> {

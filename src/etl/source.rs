@@ -92,6 +92,7 @@ fn settings(options: &Options) -> Vec<(String, String)> {
     let encoding = if options.raw_encoding { "SQL_ASCII" } else { "UTF8" };
     [
         ("default_transaction_read_only", "on"),
+        ("default_transaction_isolation", "read committed"),
         ("row_security", "off"),
         ("search_path", ""),
         ("client_encoding", encoding),
@@ -101,6 +102,7 @@ fn settings(options: &Options) -> Vec<(String, String)> {
         ("bytea_output", "hex"),
         ("extra_float_digits", "1"),
         ("xmloption", "content"),
+        ("quote_all_identifiers", "off"),
         ("lock_timeout", LOCK_TIMEOUT),
         ("statement_timeout", &timeout),
         ("idle_in_transaction_session_timeout", "0"),
@@ -125,6 +127,10 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
     batch(&lead, "BEGIN READ ONLY", "cannot read the source").await?;
     lock(&lead, names).await?;
     let tables = introspect::tables(&lead.client, names).await?;
+    if is_ascii(&lead).await? {
+        // Such a server checks no text; asked for UTF8 it fails without saying where. The warehouse says.
+        how.settings.push(("client_encoding".to_owned(), "SQL_ASCII".to_owned()));
+    }
     let how = how.pinned(&lead.endpoint);
     let (mut facts, oldest) = observe(&lead, options).await?;
     let first = connect(connection, &how).await?;
@@ -134,6 +140,10 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
         let reader = connect(connection, &how).await?;
         import(&reader, &snapshot).await?;
         readers.push(reader);
+    }
+    // A reader that locked a table only when its turn came would wait behind whoever waits for us.
+    for reader in &readers {
+        lock_all(reader, names).await?;
     }
     let mut warnings = Vec::new();
     if facts.prepared {
@@ -172,14 +182,25 @@ async fn lock(lead: &Session, names: &[TableName]) -> Result<()> {
                 .into());
         }
     }
+    lock_all(lead, names).await
+}
+
+async fn lock_all(session: &Session, names: &[TableName]) -> Result<()> {
     for some in names.chunks(100) {
         let sql: Vec<String> =
             some.iter().map(|name| format!("SELECT FROM {} LIMIT 0", name.sql())).collect();
-        if let Err(error) = lead.client.batch_execute(&sql.join(";")).await {
-            return Err(lock_failure(lead, error, some).await);
+        if let Err(error) = session.client.batch_execute(&sql.join(";")).await {
+            return Err(lock_failure(session, error, some).await);
         }
     }
     Ok(())
+}
+
+/// Whether the source keeps bytes of no encoding it knows.
+async fn is_ascii(lead: &Session) -> Result<bool> {
+    let query = "SELECT pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'";
+    let row = lead.client.query_one(query, &[]).await;
+    Ok(row.map_err(|error| lead.failure(error, "cannot read the source"))?.get(0))
 }
 
 /// Says which table could not be locked, and by whom it is held.

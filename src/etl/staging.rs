@@ -20,7 +20,6 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use std::pin::Pin;
 use tokio_postgres::CopyInSink;
-use tokio_postgres::error::DbError;
 
 /// Names of what one table of a run needs in the staging schema.
 #[derive(Clone, Debug)]
@@ -46,11 +45,6 @@ impl Places {
 /// Whether rows go straight into the new target: nothing has to be cast on the way.
 pub fn straight(plan: &TablePlan) -> bool {
     plan.action == Action::Create && !plan.layout.casts() && !plan.layout.columns.is_empty()
-}
-
-/// Where COPY puts the rows of a plan.
-pub fn rows_go_to<'a>(plan: &TablePlan, places: &'a Places) -> &'a TableName {
-    if straight(plan) { &places.hidden } else { &places.rows }
 }
 
 /// The table that is complete once [`complete`] has been through it.
@@ -118,6 +112,7 @@ pub async fn complete(session: &Session, run: i64, number: usize, plan: &TablePl
     let places = Places::of(run, number);
     let cannot = format!("cannot prepare the rows of {}", plan.name);
     if !straight(plan) {
+        prove_casts(session, plan, &places).await?;
         prove_keys(session, plan, &places).await?;
     }
     if plan.action == Action::Create {
@@ -151,6 +146,23 @@ fn duplicate_or(
         Some("23502") => bad_keys(plan, "are NULL").into(),
         _ => session.failure(error, cannot),
     }
+}
+
+/// Every value that travels as text must be one of its type here; the column that has another is named.
+async fn prove_casts(session: &Session, plan: &TablePlan, places: &Places) -> Result<()> {
+    let trial = |only: Option<&str>| merge::try_casts(&places.rows, &plan.layout, only);
+    let Some(all) = trial(None) else { return Ok(()) };
+    let Err(error) = session.client.batch_execute(&all).await else { return Ok(()) };
+    for column in plan.layout.columns.iter().filter(|_| error.as_db_error().is_some()) {
+        let Some(sql) = trial(Some(&column.name)) else { continue };
+        if let Err(error) = session.client.batch_execute(&sql).await {
+            let (name, sql) = (quote_if_needed(&column.name), &column.carried.target);
+            let cannot =
+                format!("cannot load {}: column {name} has a value that is no {sql} here", plan.name);
+            return Err(refused_value(session, error, &cannot));
+        }
+    }
+    Err(session.failure(error, &format!("cannot prepare the rows of {}", plan.name)))
 }
 
 async fn prove_keys(session: &Session, plan: &TablePlan, places: &Places) -> Result<()> {
@@ -187,33 +199,32 @@ pub struct CopyWriter<'a> {
 pub struct Room {
     /// Its name.
     pub table: TableName,
-    /// Names of columns `c1` to `cn`.
-    pub columns: Vec<String>,
+    /// Its columns: (name here, name at the source).
+    pub columns: Vec<(String, String)>,
 }
 
 impl Room {
     /// Where the rows of a plan go, or its keys.
     pub fn of(plan: &TablePlan, what: What, places: &Places) -> Self {
-        let name = |column: &LayoutColumn| column.name.clone();
-        match what {
-            What::Rows => Room {
-                table: rows_go_to(plan, places).clone(),
-                columns: plan.layout.columns.iter().map(name).collect(),
-            },
-            What::Keys => {
-                Room { table: places.keys.clone(), columns: plan.layout.key_columns().map(name).collect() }
-            }
-        }
+        let staged = |(at, column): (usize, &LayoutColumn)| (format!("c{}", at + 1), column.name.clone());
+        let itself = |column: &LayoutColumn| (column.name.clone(), column.name.clone());
+        let (table, columns) = match what {
+            What::Keys => (&places.keys, plan.layout.key_columns().enumerate().map(staged).collect()),
+            What::Rows if straight(plan) => (&places.hidden, plan.layout.columns.iter().map(itself).collect()),
+            What::Rows => (&places.rows, plan.layout.columns.iter().enumerate().map(staged).collect()),
+        };
+        Room { table: table.clone(), columns }
     }
 
     /// Says which column of which row the server could not take, if it could not take a value.
     fn failure(&self, session: &Session, error: tokio_postgres::Error) -> anyhow::Error {
-        let place = error.as_db_error().filter(|db| is_of_data(db)).and_then(|db| self.place(db.where_()?));
-        let cannot = match place {
-            Some((column, row)) => format!("{CANNOT}: column {}, row {row}", quote_if_needed(&column)),
-            None => CANNOT.to_owned(),
-        };
-        session.failure(error, &cannot)
+        match error.as_db_error().and_then(|db| self.place(db.where_()?)) {
+            Some((column, row)) => {
+                let cannot = format!("{CANNOT}: column {}, row {row}", quote_if_needed(&column));
+                refused_value(session, error, &cannot)
+            }
+            None => session.failure(error, CANNOT),
+        }
     }
 
     /// Column and row out of `COPY r1_t0_rows, line 7, column c3`, in any language; in COPY binary
@@ -225,17 +236,21 @@ impl Room {
         let (row, column) = line.split_once(", ")?;
         let row = row.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()?;
         let column = column.split_once(' ')?.1;
-        let number = column.strip_prefix('c').and_then(|number| number.parse::<usize>().ok());
-        let staged = number.and_then(|number| self.columns.get(number.checked_sub(1)?));
-        let known = self.columns.iter().find(|known| *known == column);
-        Some((known.or(staged)?.clone(), row))
+        let (_, name) = self.columns.iter().find(|(here, _)| here == column)?;
+        Some((name.clone(), row))
     }
 }
 
-/// Whether the server blames a value: some `recv` functions forget to give a class of their own.
-fn is_of_data(error: &DbError) -> bool {
-    let code = error.code().code();
-    code.starts_with("22") || code == "XX000"
+/// A value that the server could not take: some types' input functions blame syntax, or themselves,
+/// with the value in the message.
+fn refused_value(session: &Session, error: tokio_postgres::Error, cannot: &str) -> anyhow::Error {
+    match error.code().map(|code| code.code()) {
+        Some(code @ ("42601" | "XX000")) => Failure::data(format!("{cannot}: SQLSTATE {code}")).into(),
+        Some(code @ "22021") => Failure::data(format!("{cannot}: SQLSTATE {code}: bytes that are no UTF-8"))
+            .hint("Mend them at the source, or say what its bytes are with `encoding:` in the pipeline.")
+            .into(),
+        _ => session.failure(error, cannot),
+    }
 }
 
 impl<'a> CopyWriter<'a> {

@@ -92,6 +92,12 @@ async fn session(
         .set("IntervalStyle", "postgres")
         .set("TimeZone", "UTC")
         .set("search_path", "")
+        .set("default_transaction_isolation", "read committed")
+        .set("array_nulls", "on")
+        .set("bytea_output", "hex")
+        .set("extra_float_digits", "1")
+        .set("quote_all_identifiers", "off")
+        .set("xmloption", "content")
         .set("statement_timeout", "0");
     if let Some(first) = beside {
         options = options.pinned(&first.endpoint);

@@ -61,7 +61,7 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<SourceTa
 pub async fn names(client: &Client) -> Result<Vec<TableName>> {
     let query = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
           AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2";
     let rows =
         client.query(query, &[]).await.map_err(|error| public::failure(error, "cannot read the catalog"))?;

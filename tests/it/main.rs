@@ -5,11 +5,13 @@ mod support;
 
 mod connect;
 mod contract;
+mod copy_property;
 mod deletes;
 mod guard;
 mod ledger;
 mod pair;
 mod public;
+mod relations;
 mod quality;
 mod testbed;
 mod types;

@@ -272,7 +272,7 @@ async fn fill(database: &Database, table: &str, columns: &[(String, Vec<String>)
 }
 
 const PINNED: &str = "SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD';
-    SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1;";
+    SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1; SET quote_all_identifiers = off;";
 
 /// The text of every value of a table, by id and column.
 pub async fn texts(database: &Database, table: &str) -> BTreeMap<(String, String), Option<String>> {
@@ -327,7 +327,7 @@ fn project(source: &Database, warehouse: &Database) -> Sankofa {
 }
 
 /// Rows inserted, updated and deleted, of all tables of a report.
-fn written(report: &Value) -> (u64, u64, u64) {
+pub fn written(report: &Value) -> (u64, u64, u64) {
     let sum =
         |what: &str| report["tables"].as_array().unwrap().iter().map(|t| t[what].as_u64().unwrap()).sum();
     (sum("inserted"), sum("updated"), sum("deleted"))
@@ -347,15 +347,15 @@ async fn rotate(source: &Database) {
     for table in TABLES {
         let names = source
             .query_text(&format!(
-                "SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attname LIKE 'v%'"
+                "SELECT attname FROM pg_attribute WHERE attrelid = 'public.{table}'::regclass AND attname LIKE 'v%'"
             ))
             .await;
         let names: Vec<String> = names.into_iter().map(|row| row[0].clone().unwrap()).collect();
         let list: Vec<String> = names.iter().map(|name| format!("o.{name}")).collect();
         source
             .sql(&format!(
-                "UPDATE {table} t SET updated_at = clock_timestamp(), ({}) = ROW({}) FROM {table} o
-                 WHERE o.id = t.id % (SELECT max(id) FROM {table}) + 1",
+                "UPDATE public.{table} t SET updated_at = clock_timestamp(), ({}) = ROW({}) FROM public.{table} o
+                 WHERE o.id = t.id % (SELECT max(id) FROM public.{table}) + 1",
                 names.join(", "),
                 list.join(", ")
             ))
@@ -363,9 +363,42 @@ async fn rotate(source: &Database) {
     }
 }
 
+/// Gives a database settings under which hardly any value is written or read as usual.
+async fn disturb(database: &Database) {
+    let name = quote(database.name());
+    for setting in [
+        "TimeZone = 'America/New_York'",
+        "DateStyle = 'SQL, DMY'",
+        "IntervalStyle = 'iso_8601'",
+        "bytea_output = 'escape'",
+        "extra_float_digits = -5",
+        "xmloption = 'document'",
+        "xmlbinary = 'hex'",
+        "quote_all_identifiers = on",
+        "search_path = 'nowhere'",
+        "standard_conforming_strings = off",
+        "array_nulls = off",
+        "transform_null_equals = on",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "client_encoding = 'LATIN1'",
+        "row_security = off",
+        "statement_timeout = 100000",
+        "enable_seqscan = off",
+        "default_tablespace = ''",
+        "check_function_bodies = off",
+    ] {
+        database.sql(&format!("ALTER DATABASE {name} SET {setting}")).await;
+    }
+}
+
 async fn round_trip(majors: (u16, u16), extensions: bool) {
     let source = source(majors.0, majors.1).await;
     let warehouse = Server::major(majors.1).fresh_database("warehouse").await;
+    if !extensions {
+        disturb(&source).await;
+        disturb(&warehouse).await;
+    }
     if extensions {
         warehouse
             .sql("CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE EXTENSION ltree")
@@ -417,4 +450,163 @@ async fn every_type_survives_from_18_to_13() {
 #[tokio::test]
 async fn every_type_survives_from_17_to_16() {
     round_trip(PAIRS[4], false).await;
+}
+
+/// A source and a warehouse with one pipeline `p` over the tables of `sql`, and its settings.
+pub struct Pair {
+    pub source: Database,
+    pub warehouse: Database,
+    pub project: Sankofa,
+}
+
+impl Pair {
+    pub async fn of(majors: (u16, u16), sql: &str, pipeline: &str) -> Pair {
+        let source = Server::major(majors.0).fresh_database("source").await;
+        let warehouse = Server::major(majors.1).fresh_database("warehouse").await;
+        source.sql(sql).await;
+        let project = project(&source, &warehouse)
+            .file("pipelines/p.yaml", format!("source: src\nschema: w\n{pipeline}\n"));
+        Pair { source, warehouse, project }
+    }
+
+    pub async fn sync(&self) -> Finished {
+        self.project.run(&["sync", "p", "--json"]).await
+    }
+}
+
+/// Of one table `t` in full.
+pub const T: &str = "tables: {public.t: {mode: full_refresh}}";
+
+#[tokio::test]
+async fn an_infinite_number_that_13_cannot_hold_is_65_and_names_its_column_and_nothing_changes() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, n numeric, \"the Rate\" numeric); INSERT INTO t VALUES (1, 1, 'NaN')";
+    let pair = Pair::of((14, 13), sql, T).await;
+    let spoil = "INSERT INTO t VALUES (2, 2, 2), (3, 3, 'Infinity')";
+    pair.source.sql("CREATE TABLE kept AS SELECT * FROM t").await;
+    pair.source.sql(spoil).await;
+    let told = pair.sync().await.exits(65);
+    assert!(
+        told.stderr.contains("public.t: ") && told.stderr.contains("column \"the Rate\", row 3"),
+        "{}",
+        told.told()
+    );
+    assert_eq!(pair.warehouse.query_text("SELECT to_regclass('w.t')").await[0][0], None);
+
+    pair.source.sql("DELETE FROM t WHERE id > 1").await;
+    pair.sync().await.succeeds();
+    pair.source.sql(spoil).await;
+    let told = pair.sync().await.exits(65);
+    assert!(told.stderr.contains("\"the Rate\""), "{}", told.told());
+    assert_eq!(pair.warehouse.value("SELECT count(*) FROM w.t").await, "1");
+    assert_eq!(
+        pair.warehouse.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'sankofa_stage'").await,
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn an_infinite_interval_that_16_cannot_hold_is_65_and_names_its_column_and_nothing_changes() {
+    let pair = Pair::of((17, 16), "CREATE TABLE t (id int PRIMARY KEY, a interval, b interval)", T).await;
+    pair.source.sql("INSERT INTO t VALUES (1, '1 day', '24 hours')").await;
+    pair.sync().await.succeeds();
+    pair.source.sql("INSERT INTO t VALUES (2, '1 day', 'infinity')").await;
+    let told = pair.sync().await.exits(65);
+    assert!(told.stderr.contains("column b has a value that is no interval here"), "{}", told.told());
+    assert!(!told.stderr.contains("infinity"), "{}", told.told());
+    assert_eq!(pair.warehouse.value("SELECT count(*) FROM w.t").await, "1");
+}
+
+#[tokio::test]
+async fn a_multirange_arrives_at_13_as_text_and_that_is_said() {
+    let sql =
+        "CREATE TABLE t (id int PRIMARY KEY, m int4multirange); INSERT INTO t VALUES (1, '{[1,2),[5,)}')";
+    let pair = Pair::of((18, 13), sql, T).await;
+    let told = pair.sync().await.succeeds();
+    assert!(
+        told.json()["warnings"][0].as_str().unwrap().contains("column \"m\": int4multirange does not exist")
+    );
+    let arrived = "SELECT m || pg_typeof(m)::text FROM w.t";
+    assert_eq!(pair.warehouse.value(arrived).await, "{[1,2),[5,)}text");
+}
+
+#[tokio::test]
+async fn a_value_is_new_when_its_image_is_new_though_it_is_equal() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, n numeric, i interval, f float8, j json, r numrange);
+        INSERT INTO t SELECT i, 1.0, '1 day', 0, '{}', '[1.0,2)' FROM generate_series(1, 6) i;
+        CREATE TABLE nokey AS SELECT * FROM t";
+    let pipeline = "tables: {public.t: {mode: full_refresh}, public.nokey: {mode: full_refresh}}";
+    for majors in [(13, 13), (18, 18), (17, 16)] {
+        let pair = Pair::of(majors, sql, pipeline).await;
+        pair.sync().await.succeeds();
+        for table in ["t", "nokey"] {
+            for (id, set) in
+                ["n = 1.00", "i = '24 hours'", "f = '-0'", "j = '{ }'", "r = '[1.00,2)'"].iter().enumerate()
+            {
+                pair.source.sql(&format!("UPDATE {table} SET {set} WHERE id = {}", id + 1)).await;
+            }
+        }
+        let report = pair.sync().await.succeeds().json();
+        assert_eq!(written(&report), (5, 5, 5), "{report}");
+        for table in ["t", "nokey"] {
+            let live = format!("(SELECT * FROM w.{table} WHERE _sankofa_deleted_at IS NULL)");
+            let query = |from: &str| format!("SELECT id, n, i, f, j::text, r FROM {from} t ORDER BY id");
+            let there = pair.warehouse.query_text(&query(&live)).await;
+            assert_eq!(there, pair.source.query_text(&query(table)).await);
+        }
+        assert_eq!(written(&pair.sync().await.succeeds().json()), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn rows_are_merged_by_keys_of_any_type() {
+    let keys: [(&str, &str, &[&str]); 10] = [
+        ("n", "k numeric PRIMARY KEY", &["1.0", "2.5", "'NaN'", "1e100"]),
+        ("w", "k text PRIMARY KEY", &["'a'", "'A'", "''", "'é'", "'a '"]),
+        (
+            "u",
+            "k uuid PRIMARY KEY",
+            &["'00000000-0000-0000-0000-000000000001'", "'00000000-0000-0000-0000-000000000002'"],
+        ),
+        ("m", "k timestamptz PRIMARY KEY", &["'infinity'", "'-infinity'", "'2024-01-01 00:00:00.000001+00'"]),
+        ("i", "k interval PRIMARY KEY", &["'1 day'", "'1 mon'", "'-1 s'"]),
+        ("b", "k bytea PRIMARY KEY", &["''", "'\\x00'", "'\\x0001'"]),
+        ("c", "k char(3) PRIMARY KEY", &["'a'", "'b  '", "'abc'"]),
+        ("x", "k citext PRIMARY KEY", &["'One'", "'two'", "''"]),
+        ("e", "k mood PRIMARY KEY", &["'glad'", "'sad'"]),
+        ("r", "k int4range PRIMARY KEY", &["'[1,2)'", "'empty'", "'(,)'"]),
+    ];
+    for majors in [(13, 18), (17, 16)] {
+        let mut sql = "CREATE EXTENSION citext; CREATE TYPE mood AS ENUM ('glad', 'sad');".to_owned();
+        let mut tables = "defaults: {mode: incremental, replication_key: at, deletes: {mode: hard, every: 0s, at_most: 90%}}\ntables:\n".to_owned();
+        for (table, key, values) in keys {
+            sql += &format!("CREATE TABLE {table} ({key}, v int, at timestamptz DEFAULT clock_timestamp());");
+            for value in values {
+                sql += &format!("INSERT INTO {table} VALUES ({value}, 1);");
+            }
+            tables += &format!("  public.{table}: {{}}\n");
+        }
+        sql += "CREATE TABLE two (a text, b numeric, v int, at timestamptz DEFAULT clock_timestamp(), PRIMARY KEY (b, a));
+            INSERT INTO two VALUES ('x', 1.0, 1), ('x', 2, 1), ('', 1, 1)";
+        tables += "  public.two: {}\n";
+        let pair = Pair::of(majors, &sql, &tables).await;
+        pair.warehouse.sql("CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext").await;
+        pair.sync().await.succeeds();
+        let mut change = "UPDATE two SET v = 2, at = clock_timestamp(), b = 1.00 WHERE b = 1; DELETE FROM two WHERE b = 2;".to_owned();
+        for (table, _, values) in keys {
+            let (first, last) = (values[0], values[values.len() - 1]);
+            change += &format!("UPDATE {table} SET v = 2, at = clock_timestamp() WHERE k = {first};");
+            change += &format!("DELETE FROM {table} WHERE k = {last};");
+        }
+        change += "UPDATE n SET k = 1.00, at = clock_timestamp() WHERE k = 1;
+            UPDATE x SET k = 'ONE', at = clock_timestamp() WHERE k = 'one'";
+        pair.source.sql(&change).await;
+        let report = pair.sync().await.succeeds().json();
+        assert_eq!(written(&report), (0, 12, 11), "{report}");
+        for (table, _, _) in keys {
+            let query = |from: &str| format!("SELECT k::text, v FROM {from} ORDER BY k::text COLLATE \"C\"");
+            let there = pair.warehouse.query_text(&query(&format!("w.{table}"))).await;
+            assert_eq!(there, pair.source.query_text(&query(table)).await, "{table}");
+        }
+        assert_eq!(pair.warehouse.value("SELECT string_agg(b::text, ' ') FROM w.two").await, "1.00 1.00");
+    }
 }
