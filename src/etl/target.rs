@@ -45,11 +45,16 @@ pub async fn open(connection: &Connection, opening: &Opening<'_>) -> Result<Targ
     refuse_unwritable(&publisher)?;
     publisher.set(&lock::settings(publisher.major())).await?;
     let second = session(connection, opening, Some(&publisher)).await?;
+    let found = ledger::look(&publisher.client).await?;
+    if found.version > 0 {
+        // Before the lock: it is not another environment's to wait for, let alone to take over.
+        ledger::check(&found, opening.environment)?;
+    }
+    lock::take(&publisher, &second, opening.pipeline, opening.take_over).await?;
     ledger::open(&publisher.client, opening.environment).await?;
     if let Some(reader) = &opening.warehouse.reader_role {
         setup::admit(&publisher.client, reader).await?;
     }
-    lock::take(&publisher, &second, opening.pipeline, opening.take_over).await?;
     Ok(Target { publisher, second })
 }
 
