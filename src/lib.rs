@@ -16,5 +16,6 @@ pub mod pg;
 pub mod config;
 pub mod ledger;
 pub mod etl;
+pub mod doctor;
 
 pub mod cmd;

@@ -4,5 +4,6 @@
 mod support;
 
 mod connect;
+mod ops;
 mod public;
 mod testbed;
