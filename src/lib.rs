@@ -17,5 +17,6 @@ pub mod config;
 pub mod ledger;
 pub mod etl;
 pub mod init;
+pub mod doctor;
 
 pub mod cmd;

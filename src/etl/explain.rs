@@ -141,7 +141,10 @@ impl Around<'_> {
             Reading::All(_) => "",
             _ => " (as in the last runs)",
         };
-        format!("about {} rows{bytes}{time}{from}", grouped(rows))
+        match (rows, self.plan.source_bytes, &self.plan.reading) {
+            (0, 1.., Reading::All(_)) => format!("rows not counted yet (ANALYZE the table){bytes}"),
+            _ => format!("about {} rows{bytes}{time}{from}", grouped(rows)),
+        }
     }
 
     fn key(&self) -> String {

@@ -86,6 +86,25 @@ pub async fn look(connection: &Connection, warehouse: &Warehouse, application_na
     Ok(session)
 }
 
+/// A session that writes to the ledger without a pipeline; with `dry_run` it cannot.
+///
+/// # Errors
+/// As [`open`].
+pub async fn acting(
+    connection: &Connection,
+    warehouse: &Warehouse,
+    application_name: &str,
+    dry_run: bool,
+) -> Result<Session> {
+    if dry_run {
+        return look(connection, warehouse, application_name).await;
+    }
+    let session = bare(connection, application_name).await?;
+    session.set(&lock::settings(session.major())).await?;
+    act_as_owner(&session, warehouse).await?;
+    Ok(session)
+}
+
 /// A session as whoever logs in, that may write once it was found that it can.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod deletes;
 mod guard;
 mod ledger;
 mod pair;
+mod ops;
 mod public;
 mod relations;
 mod quality;
