@@ -87,13 +87,8 @@ async fn put_back(args: &Reset, open: &Open, context: &Context) -> anyhow::Resul
         Point::Time(time) => reset::Point::Time(time),
         Point::Number(number) => reset::Point::Number(number),
     });
-    let asked = reset::Reset {
-        project: &open.project,
-        pipeline: &open.pipeline,
-        table,
-        to,
-        dry_run: args.dry_run,
-    };
+    let asked =
+        reset::Reset { project: &open.project, pipeline: &open.pipeline, table, to, dry_run: args.dry_run };
     let done = asked.run(&open.resolver).await?;
     let mut report = context.report();
     report.run_id = done.id.clone();

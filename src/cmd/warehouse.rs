@@ -4,8 +4,8 @@ use super::Context;
 use super::open::resolver;
 use crate::config::model::Project;
 use crate::etl::target;
-use crate::ledger::setup::{self, Done, Task};
 use crate::ledger;
+use crate::ledger::setup::{self, Done, Task};
 use crate::report::Report;
 use serde_json::json;
 
@@ -83,7 +83,10 @@ fn words(done: &Done, project: &Project, dry_run: bool) -> String {
             format!("Schema sankofa is there: version {after}, environment {environment}.\n")
         }
         (before, after) => {
-            format!("Schema sankofa {} from version {before} to {after}.\n", would("brought", "would be brought"))
+            format!(
+                "Schema sankofa {} from version {before} to {after}.\n",
+                would("brought", "would be brought")
+            )
         }
     };
     if done.before > 0 && done.after < ledger::version() {

@@ -187,7 +187,8 @@ impl Around<'_> {
     fn masked(&self) -> Option<String> {
         let masked = self.plan.layout.columns.iter().filter_map(|column| {
             let mask = column.mask?;
-            let by = if self.forced.get(&column.name) == Some(&mask) { " (the operator's guard)" } else { "" };
+            let by =
+                if self.forced.get(&column.name) == Some(&mask) { " (the operator's guard)" } else { "" };
             Some(format!("{} by {}{by}", column.name, mask_word(mask)))
         });
         let masked: Vec<String> = masked.collect();
@@ -214,7 +215,10 @@ impl Around<'_> {
                     lock: self.lock(Weight::Short),
                 }),
                 Change::Key { to, .. } => all.push(Statement {
-                    sql: format!("ALTER TABLE {target} ADD PRIMARY KEY ({}) in place of the old one", to.join(", ")),
+                    sql: format!(
+                        "ALTER TABLE {target} ADD PRIMARY KEY ({}) in place of the old one",
+                        to.join(", ")
+                    ),
                     lock: self.lock(Weight::Rewrite),
                 }),
                 _ => {}
@@ -258,7 +262,9 @@ impl Around<'_> {
             (_, Action::Create, _) => "none can be: the table is new".to_owned(),
             (Reading::All(_), ..) => format!("rows that are gone are {word} ({brake})"),
             (Reading::Window { .. }, ..) => "not looked for in a window".to_owned(),
-            _ if plan.compare_keys => format!("due: all keys are compared, rows that are gone are {word} ({brake})"),
+            _ if plan.compare_keys => {
+                format!("due: all keys are compared, rows that are gone are {word} ({brake})")
+            }
             (.., age) => {
                 let left = deletes.every.as_secs().saturating_sub(age.unwrap_or(0).unsigned_abs());
                 format!("not due for another {}", span(left))
@@ -268,7 +274,8 @@ impl Around<'_> {
 
     /// Whether the run changes what readers of a loaded table find in it.
     pub fn changes_schema(&self) -> bool {
-        let matters = |change: &Change| change.weight() != Weight::None || matches!(change, Change::Dropped { .. });
+        let matters =
+            |change: &Change| change.weight() != Weight::None || matches!(change, Change::Dropped { .. });
         let made_anew = self.plan.action == Action::Create && self.plan.base.is_some();
         made_anew || self.plan.decision.changes.iter().any(matters)
     }

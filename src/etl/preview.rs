@@ -13,9 +13,9 @@ use crate::etl::plan::TablePlan;
 use crate::etl::publish;
 use crate::etl::run::{Hands, Request};
 use crate::etl::target;
+use crate::ledger;
 use crate::ledger::history::{self, Past};
 use crate::ledger::state::{self, TableState};
-use crate::ledger;
 use crate::pg::Session;
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -70,7 +70,8 @@ pub struct Preview {
 /// What makes every table fail: an unreachable server, another environment's ledger, a missing secret.
 pub async fn preview(request: &Request<'_>, hands: &Hands<'_>) -> Result<Preview> {
     let connection = hands.resolver.connection(&request.project.warehouse.connection).await?;
-    let warehouse = target::look(&connection, &request.project.warehouse, &request.application_name()).await?;
+    let warehouse =
+        target::look(&connection, &request.project.warehouse, &request.application_name()).await?;
     let found = ledger::look(&warehouse.client).await?;
     let mut known = Known::default();
     if found.version > 0 {
@@ -140,7 +141,11 @@ fn line(request: &Request<'_>, spec: &TableSpec, told: Result<Told, Failure>) ->
     }
 }
 
-async fn tell(request: &Request<'_>, hands: &Hands<'_>, (warehouse, known): (&Session, &Known)) -> Result<Preview> {
+async fn tell(
+    request: &Request<'_>,
+    hands: &Hands<'_>,
+    (warehouse, known): (&Session, &Known),
+) -> Result<Preview> {
     let (source, prepared, _cancel) = request.plan(hands, warehouse).await?;
     let mut all = Preview { lines: Vec::new(), warnings: source.warnings.clone() };
     for (number, plan) in prepared.plans.iter().enumerate() {
@@ -175,7 +180,8 @@ async fn tell(request: &Request<'_>, hands: &Hands<'_>, (warehouse, known): (&Se
 async fn bytes(warehouse: &Session, plan: &TablePlan) -> Result<u64> {
     let query = "SELECT coalesce(pg_catalog.pg_total_relation_size(pg_catalog.to_regclass($1)), 0)";
     let row = warehouse.client.query_one(query, &[&plan.target.sql()]).await;
-    let row = row.map_err(|error| warehouse.failure(error, &format!("cannot see the size of {}", plan.target)))?;
+    let row =
+        row.map_err(|error| warehouse.failure(error, &format!("cannot see the size of {}", plan.target)))?;
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
 
@@ -204,7 +210,12 @@ impl Preview {
                     }
                 }
                 Err(failure) => {
-                    text.push_str(&format!("  {:<11} {} (exit {})\n", "refused", failure.what, failure.kind.exit_code()));
+                    text.push_str(&format!(
+                        "  {:<11} {} (exit {})\n",
+                        "refused",
+                        failure.what,
+                        failure.kind.exit_code()
+                    ));
                     if let Some(hint) = &failure.hint {
                         text.push_str(&format!("  {:<11} {hint}\n", ""));
                     }
@@ -215,7 +226,8 @@ impl Preview {
         for warning in &self.warnings {
             text.push_str(&format!("warning: {warning}\n"));
         }
-        let changing = self.lines.iter().filter(|l| l.told.as_ref().is_ok_and(|told| told.changes_schema)).count();
+        let changing =
+            self.lines.iter().filter(|l| l.told.as_ref().is_ok_and(|told| told.changes_schema)).count();
         let refused = self.lines.iter().filter(|line| line.told.is_err()).count();
         let tables = self.lines.len();
         let schema = match changing {
@@ -223,7 +235,10 @@ impl Preview {
             some => format!("{some} would change the schema"),
         };
         let refused = if refused == 0 { String::new() } else { format!(", {refused} would be refused") };
-        text.push_str(&format!("plan: {tables} table{}, {schema}{refused}; nothing was touched\n", if tables == 1 { "" } else { "s" }));
+        text.push_str(&format!(
+            "plan: {tables} table{}, {schema}{refused}; nothing was touched\n",
+            if tables == 1 { "" } else { "s" }
+        ));
         crate::report::plain(&text)
     }
 
@@ -242,7 +257,8 @@ impl Preview {
 
     /// The most serious refusal, naming all.
     pub fn refusal(&self) -> Option<Failure> {
-        let failures: Vec<Failure> = self.lines.iter().filter_map(|line| line.told.as_ref().err().cloned()).collect();
+        let failures: Vec<Failure> =
+            self.lines.iter().filter_map(|line| line.told.as_ref().err().cloned()).collect();
         let worst = crate::error::most_serious(&failures)?;
         let all: Vec<&str> = failures.iter().map(|failure| failure.what.as_str()).collect();
         let mut failure = Failure::new(worst.kind, all.join("; "));

@@ -7,9 +7,9 @@
 
 use crate::config::model::{Pipeline, Project, TableSpec};
 use crate::error::Failure;
+use crate::etl::predicate;
 use crate::etl::target::{self, Opening};
 use crate::etl::window::{KeyKind, Watermark};
-use crate::etl::predicate;
 use crate::ledger::{self, state};
 use crate::secret::Resolver;
 use anyhow::Result;
@@ -101,7 +101,10 @@ impl Reset<'_> {
             (None, _) => None,
             (Some(_), None) => return Err(self.no_watermark("it is read whole each time").into()),
             (Some(point), Some(last)) => Some(place(point, &last.kind).map_err(|why| {
-                Failure::usage(format!("cannot reset {name} to that point: its replication key {} {why}", last.key))
+                Failure::usage(format!(
+                    "cannot reset {name} to that point: its replication key {} {why}",
+                    last.key
+                ))
             })?),
         };
         let next = last.map(|last| last.put_to(value));

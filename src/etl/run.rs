@@ -245,7 +245,8 @@ impl<'a> Request<'a> {
         if !last || !publish::may_have_committed(error) || !opened.target.publisher.client.is_closed() {
             return Ok(None);
         }
-        let asking = target::look(&opened.connection, &self.project.warehouse, &self.application_name()).await?;
+        let asking =
+            target::look(&opened.connection, &self.project.warehouse, &self.application_name()).await?;
         run::recorded(&asking.client, opened.run).await
     }
 }

@@ -7,9 +7,9 @@
 
 use crate::config::model::{DeleteMode, Pipeline, Project};
 use crate::etl::target;
+use crate::ledger;
 use crate::ledger::history::{self, Past, PastRun};
 use crate::ledger::state::{self, TableState};
-use crate::ledger;
 use crate::report::lines::{ago, columns};
 use crate::report::{duration, grouped};
 use crate::secret::Resolver;
@@ -113,7 +113,8 @@ impl Standing {
             );
         }
         let rows: Vec<Vec<String>> = self.lines.iter().map(|line| line.cells(now)).collect();
-        let header = ["table", "watermark", "key", "live rows", "contract", "deletes compared", "last published"];
+        let header =
+            ["table", "watermark", "key", "live rows", "contract", "deletes compared", "last published"];
         let mut text = format!("Pipeline {}, environment {}\n\nTables\n", self.pipeline, self.environment);
         text.push_str(&columns(&header, &rows));
         text.push_str("\nLast runs\n");
@@ -150,7 +151,11 @@ impl Line {
     }
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        let table = if self.configured { self.table.clone() } else { format!("{} (not in the pipeline)", self.table) };
+        let table = if self.configured {
+            self.table.clone()
+        } else {
+            format!("{} (not in the pipeline)", self.table)
+        };
         let Some(state) = &self.state else {
             let mut cells = vec![table, "never loaded".to_owned()];
             cells.resize(7, "-".to_owned());

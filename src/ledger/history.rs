@@ -103,7 +103,11 @@ pub async fn past(client: &Client, pipeline: &str) -> Result<BTreeMap<String, Pa
         let past = all.entry(row.get(0)).or_default();
         let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
         let figures = (number(1), number(2), number(3));
-        if row.get(4) { past.whole.push(figures) } else { past.parts.push(figures) }
+        if row.get(4) {
+            past.whole.push(figures)
+        } else {
+            past.parts.push(figures)
+        }
         past.published_at = past.published_at.max(row.get(5));
     }
     Ok(all)
