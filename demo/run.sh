@@ -174,7 +174,7 @@ look_around() {
     say "           try: TABLE sankofa.runs; TABLE sankofa.watermarks; TABLE sankofa.checks;"
     if [ -n "${DEMO_KEEP:-}" ]; then
         say "kept       $home; to remove it:"
-        say "           kill \$(head -qn1 $home/*/postmaster.pid); rm -rf $home"
+        say "           kill -QUIT \$(head -qn1 $home/*/postmaster.pid); rm -rf $home"
     else
         say "It all goes now; DEMO_KEEP=1 make demo leaves it running."
     fi

@@ -19,6 +19,8 @@ const SAMPLE_ROWS: u64 = 10_000;
 pub enum Access {
     /// Read all of it.
     Whole,
+    /// Read some columns of it.
+    Partly,
     /// Not read it.
     Denied,
     /// Row security would hide rows from it.
@@ -112,7 +114,8 @@ type Rights = (Access, Option<(i64, i64)>);
 async fn rights(session: &Session, names: &[TableName]) -> Result<HashMap<TableName, Rights>> {
     let query = "SELECT n.nspname::text, c.relname::text,
             pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),
-            pg_catalog.row_security_active(c.oid), s.n_tup_ins, s.n_tup_upd
+            pg_catalog.row_security_active(c.oid), s.n_tup_ins, s.n_tup_upd,
+            pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')
         FROM ROWS FROM (unnest($1::text[]), unnest($2::text[])) AS wanted(schema, name)
         JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
@@ -121,7 +124,8 @@ async fn rights(session: &Session, names: &[TableName]) -> Result<HashMap<TableN
     let rows = session.client.query(query, &[&schemas, &tables]).await;
     let rows = rows.map_err(|error| session.failure(error, "cannot look at the source's rights"))?;
     let right = |row: &tokio_postgres::Row| {
-        let access = match (row.get(2), row.get(3)) {
+        let access = match (row.get(2), row.get::<_, bool>(3)) {
+            (false, _) if row.get(6) => Access::Partly,
             (false, _) => Access::Denied,
             (true, true) => Access::Filtered,
             (true, false) => Access::Whole,

@@ -164,6 +164,9 @@ fn left_out(seen: &SeenTable) -> Option<String> {
         RelationKind::Table | RelationKind::Partitioned => "",
     };
     match seen.access {
+        Access::Partly => Some(
+            "the role may read some of its columns only: uncomment with `columns: {include: [...]}`".into(),
+        ),
         Access::Denied => {
             Some("the role of the connection may not read it: GRANT SELECT, then uncomment".into())
         }

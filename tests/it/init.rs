@@ -146,6 +146,16 @@ async fn nothing_is_overwritten_and_an_empty_source_leaves_no_file() {
     assert!(std::fs::read_dir(sankofa.folder()).unwrap().next().is_none());
 
     source.sql("CREATE TABLE one (id int PRIMARY KEY)").await;
+    let role = server.role("init_reader", "").await;
+    let poor = Sankofa::new().connection_uri("source", &source.connection_uri_as(&role));
+    let refused = poor.run(&["init", "--source", "source"]).await.exits(78);
+    assert!(refused.stderr.contains("may read no table"), "{}", refused.stderr);
+    source.sql(&format!("CREATE TABLE half (id int, hidden int); GRANT SELECT (id) ON half TO {0}; GRANT SELECT ON one TO {0}", quote(&role))).await;
+    let shown = poor.run(&["init", "--source", "source", "--dry-run"]).await.exits(0).stdout;
+    assert!(shown.contains("GRANT pg_read_all_stats") || shown.contains("0 incremental"), "{shown}");
+    assert!(shown.contains("some of its columns only"), "{shown}");
+    source.sql(&format!("DROP OWNED BY {0}; DROP ROLE {0}", quote(&role))).await;
+
     sankofa.write("pipelines/source.yaml", "mine");
     let refused = sankofa.run(&["init", "--source", "source"]).await.exits(78);
     assert!(refused.stderr.contains("pipelines/source.yaml"), "{}", refused.stderr);
