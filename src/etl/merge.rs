@@ -2,9 +2,9 @@
 //!
 //! In:    a table's layout, its target, its staging table, the run.
 //! Out:   statements for the publishing transaction.
-//! Holds: every name is quoted; a row is written only if its image differs (`*<>`, not `=`: 1.0 and
-//!        1.00 differ), so a second run over unchanged data writes nothing; rows are never locked
-//!        to find that out, as ON CONFLICT would do.
+//! Holds: every name is quoted; a row is written only if its image differs (`*<>`, not `=`, where the
+//!        two may disagree: 1.0 and 1.00 differ), so a second run over unchanged data writes nothing;
+//!        rows are never locked to find that out, as ON CONFLICT would do.
 //! Not here: running it (`etl::publish`).
 
 use crate::etl::layout::{Layout, LayoutColumn};
@@ -41,12 +41,22 @@ pub const METADATA: [(&str, &str); 3] = [
     ("_sankofa_deleted_at", "timestamp with time zone"),
 ];
 
+/// How a staging table is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StagedIn {
+    /// As any table: its rows go through the log, but it has half the files.
+    Logged,
+    /// Without the log.
+    Unlogged,
+}
+
 /// `CREATE TABLE` for staged rows.
-pub fn create_staging(staging: &TableName, layout: &Layout) -> String {
+pub fn create_staging(staging: &TableName, layout: &Layout, kept: StagedIn) -> String {
     let columns =
         layout.columns.iter().enumerate().map(|(at, column)| format!("c{} {}", at + 1, column.carried.wire));
     format!(
-        "CREATE UNLOGGED TABLE {} ({}) WITH (autovacuum_enabled = off)",
+        "CREATE {}TABLE {} ({}) WITH (autovacuum_enabled = off)",
+        if kept == StagedIn::Unlogged { "UNLOGGED " } else { "" },
         staging.sql(),
         columns.collect::<Vec<_>>().join(", ")
     )
@@ -63,21 +73,18 @@ pub fn create_target(hidden: &TableName, layout: &Layout) -> String {
     format!("CREATE TABLE {} ({})", hidden.sql(), columns.collect::<Vec<_>>().join(", "))
 }
 
-/// Gives a filled new target our columns, its key and its statistics. Constant defaults of new
-/// columns are kept in the catalog, not in the rows (PostgreSQL 11+), so this rewrites nothing.
+/// Gives a filled new target our columns and its key. Defaults of new columns that are not volatile
+/// are kept in the catalog, not in the rows (PostgreSQL 11+), so this rewrites nothing.
 pub fn complete_target(hidden: &TableName, key: &[String], run: i64) -> String {
     let table = hidden.sql();
     let [run_column, at_column, deleted_column] = METADATA.map(|(name, _)| name);
-    let mut sql = format!(
-        "DO $$ BEGIN EXECUTE format('ALTER TABLE {table} ADD COLUMN {run_column} bigint NOT NULL DEFAULT {run},
-            ADD COLUMN {at_column} timestamp with time zone NOT NULL DEFAULT %L,
-            ADD COLUMN {deleted_column} timestamp with time zone', now()); END $$;
+    let key = if key.is_empty() { String::new() } else { format!(", ADD PRIMARY KEY ({})", quote_list(key)) };
+    format!(
+        "ALTER TABLE {table} ADD COLUMN {run_column} bigint NOT NULL DEFAULT {run},
+            ADD COLUMN {at_column} timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
+            ADD COLUMN {deleted_column} timestamp with time zone{key};
          ALTER TABLE {table} ALTER COLUMN {run_column} DROP DEFAULT, ALTER COLUMN {at_column} DROP DEFAULT;"
-    );
-    if !key.is_empty() {
-        sql.push_str(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({});", quote_list(key)));
-    }
-    sql
+    )
 }
 
 /// Fills a new target from staging, where COPY could not go straight into it.
@@ -111,12 +118,18 @@ impl Merge<'_> {
     /// The rows are found once through the key's index and written by their place.
     pub fn update(&self) -> String {
         format!(
-            "WITH written AS (
-                UPDATE {target} AS t SET {set}
-                FROM (SELECT s.*, o.ctid AS place, o._sankofa_deleted_at IS NOT NULL AS dead
-                      FROM {staging} s JOIN {target} o ON {keys} WHERE {differs}) AS s
-                WHERE t.ctid = s.place RETURNING s.dead)
+            "WITH written AS ({})
              SELECT count(*), count(*) FILTER (WHERE dead) FROM written",
+            self.updating()
+        )
+    }
+
+    fn updating(&self) -> String {
+        format!(
+            "UPDATE {target} AS t SET {set}
+             FROM (SELECT s.*, o.ctid AS place, o._sankofa_deleted_at IS NOT NULL AS dead
+                   FROM {staging} s JOIN {target} o ON {keys} WHERE {differs}) AS s
+             WHERE t.ctid = s.place RETURNING s.dead",
             target = self.target.sql(),
             staging = self.staging.sql(),
             set = self.assignments("s"),
@@ -135,6 +148,22 @@ impl Merge<'_> {
             columns = self.columns(),
             values = self.row("s"),
             keys = same_key(self.layout, "t", "s"),
+        )
+    }
+
+    /// Makes a small table equal to the staged rows in one statement, whose parts see the same rows
+    /// and write different ones: (written, of them revived, added, gone).
+    pub fn replace(&self, gone: Option<Gone>) -> String {
+        let going = match gone {
+            Some(gone) => format!("{} RETURNING 1", self.deleting(self.staging, self.layout, gone)),
+            None => "SELECT WHERE false".to_owned(),
+        };
+        format!(
+            "WITH written AS ({}), added AS ({} RETURNING 1), gone AS ({going})
+             SELECT (SELECT count(*) FROM written), (SELECT count(*) FROM written WHERE dead),
+                    (SELECT count(*) FROM added), (SELECT count(*) FROM gone)",
+            self.updating(),
+            self.insert(),
         )
     }
 
@@ -187,12 +216,16 @@ impl Merge<'_> {
 
     /// Marks or removes the live rows whose key is not among the staged keys.
     pub fn delete_absent(&self, keys: &TableName, gone: Gone) -> String {
+        self.deleting(keys, &self.layout.key_only(), gone)
+    }
+
+    fn deleting(&self, present: &TableName, layout: &Layout, gone: Gone) -> String {
         let absent = format!(
             "SELECT o.ctid AS place FROM {} o WHERE o._sankofa_deleted_at IS NULL
              AND NOT EXISTS (SELECT FROM {} s WHERE {})",
             self.target.sql(),
-            keys.sql(),
-            same_key(&self.layout.key_only(), "o", "s")
+            present.sql(),
+            same_key(layout, "o", "s")
         );
         format!("{} ({absent}) AS s WHERE t.ctid = s.place", self.going(gone))
     }
@@ -312,16 +345,40 @@ impl Merge<'_> {
 
     /// Whether a row differs from its staged image, or is marked as deleted.
     fn differs(&self, there: &str, staged: &str) -> String {
-        let names: Vec<String> =
-            self.layout.columns.iter().map(|column| format!("{there}.{}", quote(&column.name))).collect();
-        let mut any = vec![format!(
-            "ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record",
-            names.join(", "),
-            values(self.layout, staged)
-        )];
+        let mut any = Vec::new();
+        let (mut names, mut images) = (Vec::new(), Vec::new());
+        for (at, column) in self.layout.columns.iter().enumerate() {
+            let (name, image) = (format!("{there}.{}", quote(&column.name)), value(column, at, staged));
+            match equality(&column.carried.target) {
+                Some(how) => any.push(format!("{name}{how} IS DISTINCT FROM {image}{how}")),
+                None => {
+                    names.push(name);
+                    images.push(image);
+                }
+            }
+        }
+        if !names.is_empty() {
+            any.push(format!(
+                "ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record",
+                names.join(", "),
+                images.join(", ")
+            ));
+        }
         any.push(format!("{there}._sankofa_deleted_at IS NOT NULL"));
         any.extend(self.extinct.iter().map(|name| format!("{there}.{} IS NOT NULL", quote(name))));
         any.join(" OR ")
+    }
+}
+
+/// For types whose equal values have one image: the cast and collation under which that is so.
+/// `IS DISTINCT FROM` is faster than building two records to compare their images.
+fn equality(sql: &str) -> Option<&'static str> {
+    let name = sql.split('(').next().unwrap_or(sql);
+    match name {
+        "smallint" | "integer" | "bigint" | "oid" | "boolean" | "date" | "uuid" | "bytea" => Some(""),
+        "timestamp without time zone" | "timestamp" | "timestamp with time zone" => Some(""),
+        "text" | "character varying" => Some("::text COLLATE pg_catalog.\"C\""),
+        _ => None,
     }
 }
 

@@ -315,10 +315,9 @@ async fn stream(
 /// As [`staging::complete`].
 pub async fn complete(writers: &[Session], run: i64, plans: &[TablePlan]) -> Result<()> {
     let shares = writers.iter().enumerate().map(|(writer, session)| async move {
-        for (number, plan) in plans.iter().enumerate().skip(writer).step_by(writers.len()) {
-            staging::complete(session, run, number, plan).await?;
-        }
-        Ok::<(), anyhow::Error>(())
+        let share: Vec<(usize, &TablePlan)> =
+            plans.iter().enumerate().skip(writer).step_by(writers.len()).collect();
+        staging::complete(session, run, &share).await
     });
     try_join_all(shares).await.map(drop)
 }

@@ -9,7 +9,7 @@
 use crate::error::Failure;
 use crate::etl::extracted::What;
 use crate::etl::layout::LayoutColumn;
-use crate::etl::merge;
+use crate::etl::merge::{self, StagedIn};
 use crate::etl::plan::{Action, TablePlan};
 use crate::ledger::STAGING_SCHEMA;
 use crate::pg::Session;
@@ -20,6 +20,11 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use std::pin::Pin;
 use tokio_postgres::CopyInSink;
+
+/// Source tables of up to this size are small.
+const SMALL_BYTES: u64 = 256 * 1024;
+/// Small tables whose statements share a round trip.
+const AT_ONCE: usize = 50;
 
 /// Names of what one table of a run needs in the staging schema.
 #[derive(Clone, Debug)]
@@ -58,20 +63,61 @@ pub fn ready(run: i64, number: usize, plan: &TablePlan) -> TableName {
 /// # Errors
 /// As [`crate::pg::public::failure`]; 77 without CREATE in the staging schema.
 pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<()> {
-    for (number, plan) in plans.iter().enumerate() {
-        let places = Places::of(run, number);
-        let mut sql = vec![if straight(plan) {
-            merge::create_target(&places.hidden, &plan.layout)
-        } else {
-            merge::create_staging(&places.rows, &plan.layout)
-        }];
-        if plan.compare_keys {
-            sql.push(merge::create_staging(&places.keys, &plan.layout.key_only()));
-        }
-        batch(session, &sql.join(";"), &format!("cannot make room for {} in the warehouse", plan.name))
-            .await?;
+    let work: Vec<(&TablePlan, String)> =
+        plans.iter().enumerate().map(|(number, plan)| (plan, making(run, number, plan))).collect();
+    for some in work.chunks(AT_ONCE) {
+        together(session, some, |error, plan| {
+            session.failure(error, &format!("cannot make room for {} in the warehouse", plan.name))
+        })
+        .await?;
     }
     Ok(())
+}
+
+fn making(run: i64, number: usize, plan: &TablePlan) -> String {
+    let places = Places::of(run, number);
+    let room = if is_small(plan) { StagedIn::Logged } else { StagedIn::Unlogged };
+    let mut sql = if straight(plan) {
+        merge::create_target(&places.hidden, &plan.layout)
+    } else {
+        merge::create_staging(&places.rows, &plan.layout, room)
+    };
+    if plan.compare_keys {
+        sql.push(';');
+        sql.push_str(&merge::create_staging(&places.keys, &plan.layout.key_only(), room));
+    }
+    sql
+}
+
+/// Whether a table is so small that what counts is the number of statements, files and answers it
+/// takes, not its rows. A table whose size is not known, such as a view, is not.
+pub fn is_small(plan: &TablePlan) -> bool {
+    (1..=SMALL_BYTES).contains(&plan.source_bytes)
+}
+
+/// Runs the statements of several tables in one round trip. Where the server refuses one of them,
+/// nothing has been done, and they run one by one: the error then names its table.
+async fn together(
+    session: &Session,
+    work: &[(&TablePlan, String)],
+    failed: impl Fn(tokio_postgres::Error, &TablePlan) -> anyhow::Error,
+) -> Result<()> {
+    let all: Vec<&str> = work.iter().map(|(_, sql)| sql.as_str()).collect();
+    match (session.client.batch_execute(&all.join(";")).await, work) {
+        (Ok(()), _) => return Ok(()),
+        (Err(error), [(plan, _)]) => return Err(failed(error, plan)),
+        (Err(error), [(plan, _), ..]) if !is_refusal(&error) => return Err(failed(error, plan)),
+        (Err(_), _) => {}
+    }
+    for (plan, sql) in work {
+        session.client.batch_execute(sql).await.map_err(|error| failed(error, plan))?;
+    }
+    Ok(())
+}
+
+/// The server says no to a statement, as it would again: feature, data, integrity, name or right.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| ["0A", "22", "23", "42"].contains(&&code.code()[..2]))
 }
 
 /// Drops what runs of `pipeline` have left in the staging schema; the caller holds its lock.
@@ -83,7 +129,7 @@ pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<
 pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Result<()> {
     let query = "SELECT c.relname::text FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        JOIN sankofa.run r ON c.relname ~ ('^r' || r.id || '_t')
+        JOIN sankofa.run r ON r.id = substring(c.relname FROM '^r([0-9]{1,18})_t')::bigint
         WHERE n.nspname = $1 AND c.relkind = 'r' AND r.pipeline = $2 AND r.id IS DISTINCT FROM $3";
     let cannot = "cannot sweep the staging schema of the warehouse";
     let rows = session
@@ -108,15 +154,32 @@ async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
 ///
 /// # Errors
 /// 65 for keys that are NULL or stand more than once; as [`crate::pg::public::failure`].
-pub async fn complete(session: &Session, run: i64, number: usize, plan: &TablePlan) -> Result<()> {
-    let places = Places::of(run, number);
-    let cannot = format!("cannot prepare the rows of {}", plan.name);
-    if !straight(plan) {
+pub async fn complete(session: &Session, run: i64, tables: &[(usize, &TablePlan)]) -> Result<()> {
+    for (number, plan) in tables.iter().filter(|(_, plan)| !straight(plan)) {
+        let places = Places::of(run, *number);
         prove_casts(session, plan, &places).await?;
         prove_keys(session, plan, &places).await?;
     }
+    // Small ones share a round trip; a large one has a transaction of its own.
+    for some in tables.chunk_by(|(_, a), (_, b)| is_small(a) && is_small(b)) {
+        for few in some.chunks(AT_ONCE) {
+            let work: Vec<(&TablePlan, String)> =
+                few.iter().map(|(number, plan)| (*plan, completing(run, *number, plan))).collect();
+            if work.iter().all(|(_, sql)| sql.is_empty()) {
+                continue;
+            }
+            let failed = |error, plan: &TablePlan| duplicate_or(session, error, plan);
+            together(session, &work, failed).await?;
+        }
+    }
+    Ok(())
+}
+
+fn completing(run: i64, number: usize, plan: &TablePlan) -> String {
+    let places = Places::of(run, number);
+    let filled = ready(run, number, plan);
+    let mut sql = String::new();
     if plan.action == Action::Create {
-        let mut sql = String::new();
         if !straight(plan) {
             sql.push_str(&merge::create_target(&places.hidden, &plan.layout));
             sql.push(';');
@@ -124,27 +187,20 @@ pub async fn complete(session: &Session, run: i64, number: usize, plan: &TablePl
             sql.push(';');
         }
         sql.push_str(&merge::complete_target(&places.hidden, &plan.layout.key, run));
-        sql.push_str(&format!("ANALYZE {};", places.hidden.sql()));
-        return session
-            .client
-            .batch_execute(&sql)
-            .await
-            .map_err(|error| duplicate_or(session, error, plan, &cannot));
     }
-    batch(session, &format!("ANALYZE {}", places.rows.sql()), &cannot).await
+    // The planner does without statistics of a few pages; autovacuum brings those of a new target.
+    if !is_small(plan) {
+        sql.push_str(&format!("ANALYZE {}", filled.sql()));
+    }
+    sql
 }
 
 /// A unique violation while the key is made means that the source's rows are not told apart by it.
-fn duplicate_or(
-    session: &Session,
-    error: tokio_postgres::Error,
-    plan: &TablePlan,
-    cannot: &str,
-) -> anyhow::Error {
+fn duplicate_or(session: &Session, error: tokio_postgres::Error, plan: &TablePlan) -> anyhow::Error {
     match error.code().map(|code| code.code()) {
         Some("23505") => bad_keys(plan, "stand more than once").into(),
         Some("23502") => bad_keys(plan, "are NULL").into(),
-        _ => session.failure(error, cannot),
+        _ => session.failure(error, &format!("cannot prepare the rows of {}", plan.name)),
     }
 }
 

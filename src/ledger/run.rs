@@ -4,7 +4,7 @@ use crate::error::{Failure, Kind};
 use crate::pg::public;
 use crate::report::{Report, TableFigures};
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 /// Which way a run goes: all in one process, or step by step over a stage.
@@ -123,44 +123,49 @@ async fn execute(client: &Client, sql: &str, run: i64) -> Result<()> {
         .map_err(|error| public::failure(error, "cannot write the run into the ledger"))
 }
 
-/// Writes the figures of one table, in the publishing transaction.
+/// Writes the figures of tables (and their live rows), in the publishing transaction.
 ///
 /// # Errors
 /// As [`public::failure`].
-pub async fn table(client: &Client, run: i64, figures: &TableFigures, live_rows: i64) -> Result<()> {
-    let int = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let sql = "INSERT INTO sankofa.table_run VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+pub async fn tables(client: &Client, run: i64, figures: &[(TableFigures, i64)]) -> Result<()> {
+    let sql = "INSERT INTO sankofa.table_run (run, table_name, target, mode, reason, rows_read, rows_staged,
+            rows_inserted, rows_updated, rows_deleted, rows_unchanged, rows_rejected, live_rows, bytes, duration_ms,
+            schema_change)
+        SELECT $1, f.* FROM pg_catalog.jsonb_to_recordset($2::jsonb) AS f(table_name text, target text, mode text,
+            reason text, rows_read int8, rows_staged int8, rows_inserted int8, rows_updated int8, rows_deleted int8,
+            rows_unchanged int8, rows_rejected int8, live_rows int8, bytes int8, duration_ms int8, schema_change text)
         ON CONFLICT (run, table_name) DO UPDATE SET rows_read = excluded.rows_read, rows_staged = excluded.rows_staged,
             rows_inserted = excluded.rows_inserted, rows_updated = excluded.rows_updated,
             rows_deleted = excluded.rows_deleted, rows_unchanged = excluded.rows_unchanged,
             rows_rejected = excluded.rows_rejected, live_rows = excluded.live_rows, bytes = excluded.bytes,
             duration_ms = excluded.duration_ms, mode = excluded.mode, reason = excluded.reason,
             schema_change = excluded.schema_change";
+    let rows: Vec<Value> = figures.iter().map(|(figures, live_rows)| row(figures, *live_rows)).collect();
     client
-        .execute(
-            sql,
-            &[
-                &run,
-                &figures.table,
-                &figures.target,
-                &figures.mode,
-                &figures.reason,
-                &int(figures.read),
-                &int(figures.staged),
-                &int(figures.inserted),
-                &int(figures.updated),
-                &int(figures.deleted),
-                &int(figures.unchanged),
-                &int(figures.rejected),
-                &live_rows,
-                &int(figures.bytes),
-                &int(figures.ms),
-                &figures.schema_change,
-            ],
-        )
+        .execute(sql, &[&run, &Value::Array(rows)])
         .await
         .map(drop)
-        .map_err(|error| public::failure(error, "cannot write a table's figures into the ledger"))
+        .map_err(|error| public::failure(error, "cannot write the tables' figures into the ledger"))
+}
+
+fn row(figures: &TableFigures, live_rows: i64) -> Value {
+    json!({
+        "table_name": figures.table,
+        "target": figures.target,
+        "mode": figures.mode,
+        "reason": figures.reason,
+        "rows_read": figures.read,
+        "rows_staged": figures.staged,
+        "rows_inserted": figures.inserted,
+        "rows_updated": figures.updated,
+        "rows_deleted": figures.deleted,
+        "rows_unchanged": figures.unchanged,
+        "rows_rejected": figures.rejected,
+        "live_rows": live_rows,
+        "bytes": figures.bytes,
+        "duration_ms": figures.ms,
+        "schema_change": figures.schema_change,
+    })
 }
 
 /// Marks a run as published, in the publishing transaction; `report` is what asking again returns.

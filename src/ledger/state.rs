@@ -88,75 +88,60 @@ pub async fn other_owner(
 }
 
 /// What a publishing run leaves behind for one table.
-#[derive(Clone, Debug)]
-pub struct Left<'a> {
-    /// The pipeline.
-    pub pipeline: &'a str,
+#[derive(Clone, Debug, Serialize)]
+pub struct Left {
     /// The source table.
-    pub table: &'a TableName,
+    pub table: String,
     /// The target.
-    pub target: &'a TableName,
-    /// Number of the run.
-    pub run: i64,
-    /// The watermark and its text, if the table has one; `None` keeps what is there.
-    pub watermark: Option<(Value, Option<String>)>,
+    pub target: String,
+    /// The watermark, if the table has one; `None` keeps what is there, and its text.
+    pub watermark: Option<Value>,
+    /// The watermark as a person reads it.
+    pub watermark_text: Option<String>,
     /// The contract.
     pub contract: Value,
     /// What was different from the last one, in words.
-    pub change: Option<&'a str>,
+    pub change: Option<String>,
     /// Fingerprint of filter and masks.
-    pub settings: &'a str,
+    pub settings: String,
     /// Rows alive in the target.
     pub live_rows: i64,
     /// Keys were compared for deletes.
     pub deletes_checked: bool,
 }
 
-/// Writes the state of one table, in the publishing transaction.
+/// Writes the state of tables of `pipeline`, in the publishing transaction of `run`.
 ///
 /// # Errors
 /// As [`public::failure`]: among them a target that another pipeline fills.
-pub async fn write(client: &Client, left: &Left<'_>) -> Result<()> {
-    let sql = "WITH last AS (
-            SELECT contract, contract_version FROM sankofa.table_state WHERE pipeline = $1 AND table_name = $2
-        ), next AS (
-            SELECT coalesce((SELECT contract_version + (contract IS DISTINCT FROM $7::jsonb)::int FROM last), 1) AS version
+pub async fn write(client: &Client, pipeline: &str, run: i64, left: &[Left]) -> Result<()> {
+    let sql = "WITH next AS (
+            SELECT l.*, coalesce(s.contract_version + (s.contract IS DISTINCT FROM l.contract)::int, 1) AS version
+            FROM pg_catalog.jsonb_to_recordset($3::jsonb) AS l(\"table\" text, target text, watermark jsonb,
+                watermark_text text, contract jsonb, change text, settings text, live_rows int8, deletes_checked bool)
+            LEFT JOIN sankofa.table_state s ON s.pipeline = $1 AND s.table_name = l.\"table\"
         ), kept AS (
             INSERT INTO sankofa.contract (pipeline, table_name, version, run, contract, change)
-            SELECT $1, $2, version, $4, $7, $8 FROM next ON CONFLICT DO NOTHING
+            SELECT $1, \"table\", version, $2, contract, change FROM next ON CONFLICT DO NOTHING
         )
         INSERT INTO sankofa.table_state AS s (pipeline, table_name, target, run, watermark, watermark_text, contract,
             contract_version, settings, live_rows, deletes_at)
-        SELECT $1, $2, $3, $4, $5, $6, $7, version, $9, $10, CASE WHEN $11 THEN clock_timestamp() END FROM next
+        SELECT $1, \"table\", target, $2, watermark, watermark_text, contract, version, settings, live_rows,
+            CASE WHEN deletes_checked THEN clock_timestamp() END FROM next
         ON CONFLICT (pipeline, table_name) DO UPDATE SET target = excluded.target, run = excluded.run,
             watermark = coalesce(excluded.watermark, s.watermark),
             watermark_text = CASE WHEN excluded.watermark IS NULL THEN s.watermark_text ELSE excluded.watermark_text END,
             contract = excluded.contract, contract_version = excluded.contract_version, settings = excluded.settings,
             live_rows = excluded.live_rows, deletes_at = coalesce(excluded.deletes_at, s.deletes_at)";
-    let (watermark, text) = match &left.watermark {
-        Some((value, text)) => (Some(value), text.as_deref()),
-        None => (None, None),
+    let cannot = match left {
+        [one] => format!("cannot keep the watermark of {}", one.table),
+        _ => format!("cannot keep the watermarks of {} tables", left.len()),
     };
     client
-        .execute(
-            sql,
-            &[
-                &left.pipeline,
-                &left.table.to_string(),
-                &left.target.to_string(),
-                &left.run,
-                &watermark,
-                &text,
-                &left.contract,
-                &left.change,
-                &left.settings,
-                &left.live_rows,
-                &left.deletes_checked,
-            ],
-        )
+        .execute(sql, &[&pipeline, &run, &serde_json::to_value(left)?])
         .await
         .map(drop)
-        .map_err(|error| public::failure(error, &format!("cannot keep the watermark of {}", left.table)))
+        .map_err(|error| public::failure(error, &cannot))
 }
 
 /// Puts the watermark of one table to `watermark` (value and text), and has its keys compared again.

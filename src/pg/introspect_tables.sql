@@ -1,5 +1,29 @@
--- One row a table of ($1 schema, $2 name): what it is, its keys, its heaps, its size.
-SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind AS kind,
+-- One row a table of ($1 schema, $2 name): what it is, its keys, its heaps, its size. All heaps are
+-- found in one pass: a lateral join looked through pg_class once for each table.
+WITH RECURSIVE wanted AS (
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relhassubclass, c.reltuples
+    FROM ROWS FROM (unnest($1::text[]), unnest($2::text[])) AS asked(schema, name)
+    JOIN pg_catalog.pg_namespace n ON n.nspname = asked.schema
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = asked.name
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), tree(root, oid) AS (
+    SELECT w.oid, w.oid FROM wanted w
+    UNION SELECT t.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid
+), heaps AS (
+    SELECT t.root, h.oid, hn.nspname, h.relname, h.relkind,
+           bool_and(h.relkind = 'p' OR (h.relkind = 'r' AND NOT h.relrowsecurity
+                    AND pg_catalog.has_schema_privilege(h.relnamespace, 'USAGE')
+                    AND pg_catalog.has_table_privilege(h.oid, 'SELECT'))) OVER (PARTITION BY t.root) AS readable
+    FROM tree t JOIN pg_catalog.pg_class h ON h.oid = t.oid
+    JOIN pg_catalog.pg_namespace hn ON hn.oid = h.relnamespace
+), leaves AS (
+    SELECT root, array_agg(nspname::text ORDER BY oid) FILTER (WHERE readable) AS schemas,
+           array_agg(relname::text ORDER BY oid) FILTER (WHERE readable) AS names,
+           array_agg(pg_catalog.pg_relation_size(oid) / 8192 ORDER BY oid) FILTER (WHERE readable) AS pages,
+           sum(pg_catalog.pg_table_size(oid)) AS bytes
+    FROM heaps WHERE relkind IN ('r', 'm') GROUP BY root
+)
+SELECT c.oid, c.nspname::text AS schema, c.relname::text AS name, c.relkind AS kind,
        coalesce((SELECT array_agg(a.attname::text ORDER BY k.ord)
                  FROM pg_catalog.pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, ord)
                  JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum
@@ -19,25 +43,4 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind AS k
        c.reltuples::float8 AS estimated_rows,
        coalesce(l.schemas, '{}') AS leaf_schemas, coalesce(l.names, '{}') AS leaf_names,
        coalesce(l.pages, '{}') AS leaf_pages, coalesce(l.bytes, 0)::int8 AS bytes
-FROM ROWS FROM (unnest($1::text[]), unnest($2::text[])) AS wanted(schema, name)
-JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema
-JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
-LEFT JOIN LATERAL (
-    WITH RECURSIVE tree(oid) AS (
-        SELECT c.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid
-    )
-    SELECT array_agg(ln.nspname::text ORDER BY lc.oid) FILTER (WHERE readable.all_of_them) AS schemas,
-           array_agg(lc.relname::text ORDER BY lc.oid) FILTER (WHERE readable.all_of_them) AS names,
-           array_agg(pg_catalog.pg_relation_size(lc.oid) / 8192 ORDER BY lc.oid)
-               FILTER (WHERE readable.all_of_them) AS pages,
-           sum(pg_catalog.pg_table_size(lc.oid)) AS bytes
-    FROM tree t JOIN pg_catalog.pg_class lc ON lc.oid = t.oid
-    JOIN pg_catalog.pg_namespace ln ON ln.oid = lc.relnamespace
-    CROSS JOIN (
-        SELECT bool_and(h.relkind = 'r' AND NOT h.relrowsecurity AND pg_catalog.has_schema_privilege(h.relnamespace, 'USAGE')
-                        AND pg_catalog.has_table_privilege(h.oid, 'SELECT')) AS all_of_them
-        FROM tree JOIN pg_catalog.pg_class h ON h.oid = tree.oid WHERE h.relkind <> 'p'
-    ) AS readable
-    WHERE lc.relkind IN ('r', 'm')
-) AS l ON true
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+FROM wanted c LEFT JOIN leaves l ON l.root = c.oid

@@ -138,6 +138,24 @@ pub async fn patiently(session: &Session, sql: &str, table: &TableName, tries: u
     Err(blocked(session, table).await)
 }
 
+/// Runs `sql` inside the open transaction if all its locks can be had at once; else nothing is done,
+/// and nothing stays locked.
+///
+/// # Errors
+/// As the server fails for any other reason than a lock or a table that is not there.
+pub async fn at_once(session: &Session, sql: &str) -> Result<bool> {
+    let client = &session.client;
+    let failed = |error| session.failure(error, "cannot lock the tables of the warehouse");
+    let guarded = format!("SAVEPOINT patience; {sql}; RELEASE SAVEPOINT patience");
+    match client.batch_execute(&guarded).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.code().is_some_and(|code| matches!(code.code(), "55P03" | "42P01")) => {
+            client.batch_execute("ROLLBACK TO SAVEPOINT patience").await.map_err(failed).map(|()| false)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// The failure of a lock that could not be had, naming who holds one on the table.
 async fn blocked(session: &Session, table: &TableName) -> anyhow::Error {
     let query = "SELECT string_agg(DISTINCT format('server process %s (%s, %s)', a.pid,

@@ -6,11 +6,13 @@ use crate::error::Failure;
 use crate::etl::contract::Change;
 use crate::etl::merge::{Gone, Merge};
 use crate::etl::plan::Action;
-use crate::etl::staging::Places;
+use crate::etl::staging::{Places, is_small};
 use anyhow::Result;
 
 /// Staged rows below this share of the target are looked up one by one, without a scan.
 const LOOKUP_SHARE: f64 = 0.05;
+/// Targets of up to this many live rows are small, if the source table is.
+const SMALL_ROWS: i64 = 10_000;
 
 /// Applies one table and counts what changed.
 pub async fn apply(publication: &Publication<'_>, job: &TableJob<'_>) -> Result<Counts> {
@@ -29,6 +31,9 @@ pub async fn apply(publication: &Publication<'_>, job: &TableJob<'_>) -> Result<
         Action::Merge => applying.merge_rows().await?,
         Action::Replace if job.plan.layout.key.is_empty() || new_key => {
             applying.replace_multiset(new_key).await?
+        }
+        Action::Replace if is_small(job.plan) && job.plan.live_rows <= SMALL_ROWS => {
+            applying.replace_small().await?
         }
         Action::Replace => applying.replace_difference().await?,
     };
@@ -86,6 +91,23 @@ impl Applying<'_> {
         self.brake(deleted)?;
         self.execute(&format!("DROP TABLE {}", delta.sql())).await?;
         Ok(Counts { inserted, updated, revived, deleted, live_rows: 0 })
+    }
+
+    /// The same in one statement, which reads the target twice: less than a table for the difference costs.
+    async fn replace_small(&self) -> Result<Counts> {
+        let sql = self.merge.replace(self.gone());
+        let row =
+            self.publication.session.client.query_one(&sql, &[]).await.map_err(|error| self.failed(error))?;
+        let count = |at: usize| row.get::<_, i64>(at).unsigned_abs();
+        let counts = Counts {
+            updated: count(0),
+            revived: count(1),
+            inserted: count(2),
+            deleted: count(3),
+            live_rows: 0,
+        };
+        self.brake(counts.deleted)?;
+        Ok(counts)
     }
 
     /// A table without a key, or with a new one: rows are told apart by their text alone.

@@ -99,11 +99,14 @@ impl Publication<'_> {
         self.begin().await?;
         let outcome = self.merge(checked).await?;
         judge(report, checked)?;
-        for (job, counts) in self.tables.iter().zip(&outcome) {
-            let figures = figures(job, counts);
-            self.remember(job, &figures, counts.live_rows, checked).await?;
-            report.tables.push(figures);
-        }
+        let figures: Vec<(TableFigures, i64)> = self
+            .tables
+            .iter()
+            .zip(&outcome)
+            .map(|(job, counts)| (figures(job, counts), counts.live_rows))
+            .collect();
+        self.remember(&figures, checked).await?;
+        report.tables.extend(figures.into_iter().map(|(figures, _)| figures));
         finish_report(report);
         place::admit_reader(self).await?;
         if self.last {
@@ -188,9 +191,15 @@ impl Publication<'_> {
 
     /// Keeps other writers (not readers) off the targets; who already writes there is waited for.
     async fn lock_targets(&self) -> Result<()> {
-        for job in self.tables.iter().filter(|job| job.plan.action != Action::Create) {
-            let sql = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", job.plan.target.sql());
-            alter::patiently(self.session, &sql, &job.plan.target, LOCK_TRIES).await?;
+        let targets = self.tables.iter().map(|job| job.plan).filter(|plan| plan.action != Action::Create);
+        let targets: Vec<_> = targets.map(|plan| &plan.target).collect();
+        let lock = |names: &str| format!("LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE");
+        let all = targets.iter().map(|target| target.sql()).collect::<Vec<_>>().join(", ");
+        if targets.len() > 1 && alter::at_once(self.session, &lock(&all)).await? {
+            return Ok(());
+        }
+        for target in targets {
+            alter::patiently(self.session, &lock(&target.sql()), target, LOCK_TRIES).await?;
         }
         Ok(())
     }
@@ -226,39 +235,28 @@ impl Publication<'_> {
         Ok(())
     }
 
-    /// Keeps watermark, contract, figures and check results of one table, in the same commit.
-    async fn remember(
-        &self,
-        job: &TableJob<'_>,
-        figures: &TableFigures,
-        live_rows: i64,
-        checked: &[Checked],
-    ) -> Result<()> {
+    /// Keeps watermarks, contracts, figures and check results of all tables, in the same commit.
+    async fn remember(&self, figures: &[(TableFigures, i64)], checked: &[Checked]) -> Result<()> {
         let client = &self.session.client;
-        run::table(client, self.run, figures, live_rows).await?;
-        checks::record(self.session, self.run, checked, &figures.table).await?;
-        let watermark = match job.watermark(self.facts) {
-            Some(watermark) => Some((serde_json::to_value(&watermark)?, predicate::watermark(&watermark))),
-            None => None,
-        };
-        let words = job.plan.decision.words();
-        let full = job.plan.action != Action::Merge;
-        state::write(
-            client,
-            &Left {
-                pipeline: &self.pipeline.name,
-                table: &job.plan.name,
-                target: &job.plan.target,
-                run: self.run,
-                watermark,
-                contract: serde_json::to_value(&job.plan.contract)?,
-                change: words.as_deref(),
-                settings: &job.plan.settings,
-                live_rows,
-                deletes_checked: full || job.plan.compare_keys,
-            },
-        )
-        .await
+        run::tables(client, self.run, figures).await?;
+        keep_checks(self.session, self.run, checked).await?;
+        let left = self.tables.iter().zip(figures).map(|(job, (_, live_rows))| self.left(job, *live_rows));
+        state::write(client, &self.pipeline.name, self.run, &left.collect::<Result<Vec<_>>>()?).await
+    }
+
+    fn left(&self, job: &TableJob<'_>, live_rows: i64) -> Result<Left> {
+        let watermark = job.watermark(self.facts);
+        Ok(Left {
+            table: job.plan.name.to_string(),
+            target: job.plan.target.to_string(),
+            watermark_text: watermark.as_ref().and_then(predicate::watermark),
+            watermark: watermark.map(serde_json::to_value).transpose()?,
+            contract: serde_json::to_value(&job.plan.contract)?,
+            change: job.plan.decision.words(),
+            settings: job.plan.settings.clone(),
+            live_rows,
+            deletes_checked: job.plan.action != Action::Merge || job.plan.compare_keys,
+        })
     }
 
     async fn execute(&self, sql: &str, cannot: &str) -> Result<()> {

@@ -5,6 +5,7 @@ use crate::etl::plan::Action;
 use crate::etl::staging::Places;
 use crate::table::{literal, quote};
 use anyhow::Result;
+use std::collections::HashSet;
 
 /// Moves every new table of the run from the staging schema to where readers find it.
 pub async fn move_new(publication: &Publication<'_>) -> Result<()> {
@@ -14,8 +15,9 @@ pub async fn move_new(publication: &Publication<'_>) -> Result<()> {
         return Ok(());
     }
     open_schema(publication).await?;
+    let mut around = Around::of(publication, &new).await?;
     for some in new.chunks(50) {
-        let sql: Vec<String> = some.iter().map(|job| moving(publication, job)).collect();
+        let sql: Vec<String> = some.iter().map(|job| moving(publication, job, &mut around)).collect();
         let cannot = match some {
             [one] => format!("cannot put {} in place", one.plan.target),
             _ => "cannot put the new tables in place".to_owned(),
@@ -23,6 +25,31 @@ pub async fn move_new(publication: &Publication<'_>) -> Result<()> {
         publication.execute(&sql.join("\n"), &cannot).await?;
     }
     Ok(())
+}
+
+/// What is in the schema already, as far as new tables must mind it.
+struct Around {
+    /// Names that are taken, or will be by this run.
+    taken: HashSet<String>,
+    /// The owner has default grants there.
+    default_grants: bool,
+}
+
+impl Around {
+    async fn of(publication: &Publication<'_>, new: &[&TableJob<'_>]) -> Result<Self> {
+        let query = "SELECT (SELECT coalesce(array_agg(c.relname::text), '{}') FROM pg_catalog.pg_class c
+                 WHERE c.relnamespace = n.oid),
+                EXISTS (SELECT FROM pg_catalog.pg_default_acl d WHERE d.defaclnamespace = n.oid
+                    AND d.defaclobjtype = 'r' AND d.defaclrole = current_user::regrole)
+            FROM pg_catalog.pg_namespace n WHERE n.nspname = $1";
+        let schema = &publication.pipeline.schema;
+        let row = publication.session.client.query_one(query, &[schema]).await.map_err(|error| {
+            publication.session.failure(error, &format!("cannot look into schema {schema:?}"))
+        })?;
+        let there: Vec<String> = row.get(0);
+        let coming = new.iter().map(|job| job.plan.target.name.clone());
+        Ok(Around { taken: there.into_iter().chain(coming).collect(), default_grants: row.get(1) })
+    }
 }
 
 /// Makes the schema, if it is not there, and lets the reader see into it.
@@ -75,7 +102,7 @@ async fn has_usage(publication: &Publication<'_>, reader: &str, schema: &str) ->
 }
 
 /// The SQL that moves one table: schema, name, owner's default grants, the reader's grant, comment.
-fn moving(publication: &Publication<'_>, job: &TableJob<'_>) -> String {
+fn moving(publication: &Publication<'_>, job: &TableJob<'_>, around: &mut Around) -> String {
     let places = Places::of(publication.run, job.number);
     let (hidden, target) = (&places.hidden, &job.plan.target);
     let moved = format!("{}.{}", quote(&target.schema), quote(&hidden.name));
@@ -85,10 +112,14 @@ fn moving(publication: &Publication<'_>, job: &TableJob<'_>) -> String {
         quote(&target.schema),
         quote(&target.name)
     );
-    if !job.plan.layout.key.is_empty() {
-        sql.push_str(&rename_key(&target.schema, &hidden.name, &target.name));
+    let wanted = key_name(&target.name);
+    if !job.plan.layout.key.is_empty() && around.taken.insert(wanted.clone()) {
+        let index = format!("{}.{}", quote(&target.schema), quote(&format!("{}_pkey", hidden.name)));
+        sql.push_str(&format!("ALTER INDEX {index} RENAME TO {};", quote(&wanted)));
     }
-    sql.push_str(&default_grants(&target.schema, &target.sql()));
+    if around.default_grants {
+        sql.push_str(&default_grants(&target.schema, &target.sql()));
+    }
     if let Some(reader) = &publication.warehouse.reader_role {
         sql.push_str(&format!("GRANT SELECT ON {} TO {};", target.sql(), quote(reader)));
     }
@@ -98,26 +129,13 @@ fn moving(publication: &Publication<'_>, job: &TableJob<'_>) -> String {
     sql
 }
 
-/// Gives the key's index the name it would have had, if that is free.
-fn rename_key(schema: &str, hidden: &str, target: &str) -> String {
-    let wanted: String = {
-        let mut end = target.len().min(63 - "_pkey".len());
-        while !target.is_char_boundary(end) {
-            end -= 1;
-        }
-        format!("{}_pkey", &target[..end])
-    };
-    let body = format!(
-        "BEGIN IF to_regclass({wanted_sql}) IS NULL THEN EXECUTE {rename}; END IF; END",
-        wanted_sql = literal(&format!("{}.{}", quote(schema), quote(&wanted))),
-        rename = literal(&format!(
-            "ALTER INDEX {}.{} RENAME TO {}",
-            quote(schema),
-            quote(&format!("{hidden}_pkey")),
-            quote(&wanted)
-        )),
-    );
-    format!("DO {};", literal(&body))
+/// The name that the key's index would have had.
+fn key_name(target: &str) -> String {
+    let mut end = target.len().min(63 - "_pkey".len());
+    while !target.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_pkey", &target[..end])
 }
 
 /// What ALTER DEFAULT PRIVILEGES would have granted, had the table been made here.
