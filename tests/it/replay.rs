@@ -84,9 +84,7 @@ impl Replay {
         let warehouse = server.fresh_database("replay_wh").await;
         let lines: String = tables
             .iter()
-            .map(|(name, _, how, _)| {
-                format!("  public.{}: {{{}}}\n", name.trim_matches('"'), how.replace("SOFT", SOFT))
-            })
+            .map(|(name, _, how, _)| format!("  'public.{}': {{{}}}\n", name, how.replace("SOFT", SOFT)))
             .collect();
         let sankofa = Sankofa::new()
             .file("sankofa.yaml", PROJECT)
