@@ -299,12 +299,12 @@ fn plain(c: char, word: &mut String) {
 pub fn looks_personal(name: &str) -> Option<(&'static str, Mask)> {
     let words = words(name);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let is_in = |phrase: &&str| {
+    let is_in = |phrase: &str| {
         let phrase: Vec<&str> = phrase.split(' ').collect();
         let joined = phrase.concat();
         words.windows(phrase.len()).any(|window| window == phrase) || words.contains(&joined.as_str())
     };
-    let kind = PERSONAL.iter().find(|(_, _, phrases)| phrases.iter().any(|phrase| is_in(&phrase)));
+    let kind = PERSONAL.iter().find(|(_, _, phrases)| phrases.iter().any(|phrase| is_in(phrase)));
     kind.map(|(kind, mask, _)| (*kind, *mask))
 }
 
