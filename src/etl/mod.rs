@@ -1,5 +1,6 @@
 //! Rows: source -> stage -> warehouse; modules in the order of a row.
 
+pub mod cancel;
 pub mod contract;
 pub mod extract;
 pub mod explain;
