@@ -193,3 +193,22 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
         assert_eq!(hits, "0", "{table}");
     }
 }
+
+#[tokio::test]
+async fn a_generated_column_is_covered_by_what_covers_the_columns_it_is_made_of() {
+    for major in [13, 18] {
+        let source = "CREATE TABLE t (id int PRIMARY KEY, email text, national_id text,
+                shown text GENERATED ALWAYS AS ('<' || email || '>') STORED,
+                tail text GENERATED ALWAYS AS (right(national_id, 4)) STORED);
+            INSERT INTO t VALUES (1, 'ama@example.org', 'GHA-1234')";
+        let server = Server::major(major);
+        let mut pair = Pair::on(&server, &server, source, "tables: {public.t: {mode: full_refresh}}").await;
+        pair.project(GUARD);
+        pair.sankofa = pair.sankofa.env("AIRFLOW_VAR_HMAC_KEY", KEY);
+        pair.sync(&[]).await.succeeds();
+        let columns = "SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute
+            WHERE attrelid = 'w.t'::regclass AND attnum > 0 AND attname NOT LIKE '\\_sankofa%'";
+        assert_eq!(pair.there(columns).await, "id,email,shown");
+        assert_eq!(pair.there("SELECT shown ~ '^[0-9a-f]{64}$' FROM w.t").await, "t");
+    }
+}
