@@ -16,5 +16,7 @@ pub mod pg;
 pub mod config;
 pub mod ledger;
 pub mod etl;
+pub mod init;
+pub mod doctor;
 
 pub mod cmd;

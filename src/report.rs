@@ -6,6 +6,7 @@
 //!        what had to be left out is counted in the object itself.
 //! Not here: where it is written (`cmd::result`).
 
+pub mod lines;
 mod person;
 mod recorded;
 

@@ -167,6 +167,9 @@ pub struct Column {
     pub not_null: bool,
     /// `GENERATED ALWAYS AS (...)`.
     pub generated: bool,
+    /// The columns that a generated column is made of: what covers one of those covers it.
+    #[serde(default)]
+    pub made_of: Vec<String>,
 }
 
 /// What a relation is.

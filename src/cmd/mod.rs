@@ -197,9 +197,3 @@ impl Command {
         }
     }
 }
-
-/// The failure of a command whose house is not built yet.
-fn not_built_yet(what: &str) -> anyhow::Error {
-    crate::error::Failure::new(crate::error::Kind::Unclassified, format!("cannot {what}: not built yet"))
-        .into()
-}

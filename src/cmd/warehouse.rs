@@ -1,7 +1,13 @@
 //! `sankofa warehouse init|upgrade`.
 
 use super::Context;
+use super::open::resolver;
+use crate::config::model::Project;
+use crate::etl::target;
+use crate::ledger;
+use crate::ledger::setup::{self, Done, Task};
 use crate::report::Report;
+use serde_json::json;
 
 /// Make schema `sankofa` in the warehouse, or bring it to this version
 #[derive(clap::Args, Debug)]
@@ -42,9 +48,56 @@ impl Args {
 /// # Errors
 /// When the warehouse cannot be reached, a right is missing, or its schema is newer than this program.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let _project = context.project()?;
-    match args.action {
-        Action::Init(_) => Err(super::not_built_yet("make schema sankofa")),
-        Action::Upgrade(_) => Err(super::not_built_yet("upgrade schema sankofa")),
+    let project = context.project()?;
+    let (task, change) = match args.action {
+        Action::Init(change) => (Task::Init, change),
+        Action::Upgrade(change) => (Task::Upgrade, change),
+    };
+    let warehouse = &project.warehouse;
+    let connection = resolver(&project)?.connection(&warehouse.connection).await?;
+    let session = target::bare(&connection, "sankofa warehouse").await?;
+    let done = setup::set_up(&session, warehouse, &project.environment, (task, change.dry_run)).await?;
+    let mut report = context.report();
+    for (name, value) in [
+        ("environment", json!(project.environment)),
+        ("version_before", json!(done.before)),
+        ("version", json!(done.after)),
+        ("reader_role", json!(warehouse.reader_role)),
+        ("reader_admitted", json!(done.admitted)),
+        ("dry_run", json!(change.dry_run)),
+    ] {
+        report.extra.insert(name.to_owned(), value);
     }
+    Ok(report.for_person(words(&done, &project, change.dry_run)))
+}
+
+fn words(done: &Done, project: &Project, dry_run: bool) -> String {
+    let would = |does: &str, would: &str| if dry_run { would.to_owned() } else { does.to_owned() };
+    let environment = &project.environment;
+    let mut text = match (done.before, done.after) {
+        (0, after) => {
+            let verb = would("made", "would be made");
+            format!("Schema sankofa {verb}: version {after}, environment {environment}.\n")
+        }
+        (before, after) if before == after => {
+            format!("Schema sankofa is there: version {after}, environment {environment}.\n")
+        }
+        (before, after) => {
+            format!(
+                "Schema sankofa {} from version {before} to {after}.\n",
+                would("brought", "would be brought")
+            )
+        }
+    };
+    if done.before > 0 && done.after < ledger::version() {
+        text.push_str("It is older than this program: run `sankofa warehouse upgrade`.\n");
+    }
+    if let Some(reader) = &project.warehouse.reader_role {
+        let verb = match done.admitted {
+            true => would("may now read", "would be let to read"),
+            false => "may read".to_owned(),
+        };
+        text.push_str(&format!("{reader} {verb} its views (runs, tables, watermarks, contracts, checks).\n"));
+    }
+    text
 }

@@ -50,6 +50,11 @@ pub fn pattern_matches(pattern: &Pattern, database: &str, table: &TableName, col
     }
 }
 
+/// Whether `pattern` speaks of database `database` by its own name, and not of any.
+pub fn is_about(pattern: &Pattern, database: &str) -> bool {
+    pattern.parts.first().is_some_and(|part| part == database)
+}
+
 /// Whether `pattern`, with `*` for any run of characters, is all of `name`.
 fn glob(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');

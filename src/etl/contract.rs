@@ -7,7 +7,7 @@
 
 use crate::config::model::SchemaPolicy;
 use crate::etl::layout::Layout;
-use crate::etl::types::{widens_by_rewrite, widens_in_place};
+use crate::etl::types::{self, widens_by_rewrite, widens_in_place};
 use crate::table::{TypeKind, quote};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,17 @@ impl Contract {
             },
         });
         Contract { columns: columns.collect(), key: layout.key.clone(), extinct }
+    }
+
+    /// `layout` with the warehouse types that were agreed on, where the source's have not changed.
+    pub fn keep_types(&self, layout: &mut Layout) {
+        for column in layout.columns.iter_mut().filter(|column| column.mask.is_none()) {
+            let from = &column.source.column_type;
+            let agreed = |old: &&Agreed| old.name == column.name && old.source == from.sql;
+            if let Some(old) = self.columns.iter().find(agreed) {
+                column.carried = types::keep(from, column.carried.clone(), &old.target);
+            }
+        }
     }
 
     /// What becomes of `extinct` when this contract follows `last`.

@@ -13,6 +13,7 @@ use crate::etl::types::{self, Carried, Sides};
 use crate::pg::copy::Field;
 use crate::table::{Column, SourceTable, TableName, quote};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Our columns, with their types and constraints.
 pub const METADATA: [(&str, &str); 3] = [
@@ -70,9 +71,8 @@ const COLUMNS: usize = 1597;
 pub fn lay_out(table: &SourceTable, spec: &TableSpec, around: &Surroundings) -> Result<Layout, Failure> {
     refuse_guarded(table, spec, around)?;
     check_names(table, spec)?;
-    let names: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
-    let never = around.guard.never_columns(around.database, &table.name, &names);
-    let masks = strictest(&spec.mask, &around.guard.masks(around.database, &table.name, &names));
+    let all: Vec<&Column> = table.columns.iter().collect();
+    let (never, masks) = covered(&all, around.guard, (around.database, &table.name), &spec.mask);
     let columns: Vec<LayoutColumn> = table
         .columns
         .iter()
@@ -105,6 +105,30 @@ pub fn lay_out(table: &SourceTable, spec: &TableSpec, around: &Surroundings) -> 
         return Err(Failure::config(what).hint("Name another `replication_key:`, or read the table whole."));
     }
     Ok(Layout { columns, key, key_proven, extra_key })
+}
+
+/// The columns that never leave, and the mask of each that has one: the stricter of pipeline's and
+/// guard's. A generated column is covered by what covers the columns that it is made of.
+fn covered(
+    columns: &[&Column],
+    guard: &Guard,
+    (database, table): (&str, &TableName),
+    own: &BTreeMap<String, Mask>,
+) -> (Vec<String>, BTreeMap<String, Mask>) {
+    let parts = columns.iter().flat_map(|column| column.made_of.iter().chain([&column.name]));
+    let names: Vec<String> = parts.cloned().collect();
+    let mut never = guard.never_columns(database, table, &names);
+    let mut masks = strictest(own, &guard.masks(database, table, &names));
+    for column in columns {
+        if column.made_of.iter().any(|part| never.contains(part)) {
+            never.push(column.name.clone());
+        }
+        if let Some(mask) = column.made_of.iter().filter_map(|part| masks.get(part).copied()).max() {
+            let stricter = masks.get(&column.name).copied().max(Some(mask));
+            masks.extend(stricter.map(|mask| (column.name.clone(), mask)));
+        }
+    }
+    (never, masks)
 }
 
 fn selected(name: &str, spec: &TableSpec) -> bool {
@@ -247,10 +271,11 @@ impl Layout {
         if let Some(pattern) = guard.never_table(database, table) {
             return Some(format!("never {}", pattern.text));
         }
-        if let Some(column) = guard.never_columns(database, table, &names).first() {
+        let sources: Vec<&Column> = self.columns.iter().map(|column| &column.source).collect();
+        let (never, forced) = covered(&sources, guard, (database, table), &BTreeMap::new());
+        if let Some(column) = names.iter().find(|name| never.contains(name)) {
             return Some(format!("never column {column:?}"));
         }
-        let forced = guard.masks(database, table, &names);
         let weaker =
             |column: &&LayoutColumn| forced.get(&column.name).is_some_and(|mask| column.mask < Some(*mask));
         self.columns.iter().find(weaker).map(|column| format!("a mask of column {:?}", column.name))

@@ -126,10 +126,11 @@ pub struct Inputs<'a> {
 /// # Errors
 /// 65 when the contract is broken and the policy says fail, or a rewrite is not allowed;
 /// 78 when the settings do not fit the table.
-pub fn plan(inputs: Inputs<'_>) -> Result<TablePlan> {
+pub fn plan(mut inputs: Inputs<'_>) -> Result<TablePlan> {
     let (spec, name) = (inputs.spec, &inputs.spec.name);
     let key = replication_key(&inputs)?;
     let last_contract = last_contract(&inputs)?;
+    last_contract.iter().for_each(|last| last.keep_types(&mut inputs.layout));
     let last: Option<Watermark> = match inputs.state.and_then(|state| state.watermark.as_ref()) {
         Some(value) => Some(crate::ledger::state::parse(value, "watermark")?),
         None => None,

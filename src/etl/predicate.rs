@@ -48,6 +48,11 @@ pub fn watermark(watermark: &Watermark) -> Option<String> {
     })
 }
 
+/// A value of a replication key as a person reads it.
+pub fn point(value: i64, kind: &KeyKind) -> String {
+    text_of(value, kind)
+}
+
 fn typed(text: &str, key: &ReplicationKey) -> String {
     let sql = match key.kind {
         KeyKind::Timestamptz => "timestamptz",

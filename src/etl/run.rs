@@ -8,6 +8,7 @@
 
 use crate::config::model::{Pipeline, Project, TableSpec};
 use crate::error::{Failure, classify};
+use crate::etl::cancel::Cancelling;
 use crate::etl::extract::{Destination, Reader};
 use crate::etl::extracted::Extracted;
 use crate::etl::plan::{TablePlan, Wishes};
@@ -19,13 +20,13 @@ use crate::etl::target::{self, Opening, Target};
 use crate::etl::window::Facts;
 use crate::ledger::run::{self, Asked, Begun, Way};
 use crate::ledger::state;
-use crate::pg::{Canceller, Session};
+use crate::pg::Session;
 use crate::progress::{Progress, Shown, TableProgress};
 use crate::report::{Report, Status};
 use crate::secret::{Connection, Resolver};
-use crate::stop::{Registration, StopSignal};
+use crate::stop::StopSignal;
 use anyhow::Result;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::time::Duration;
@@ -69,7 +70,7 @@ pub struct Opened {
     pub connection: Connection,
     /// The run's number.
     pub run: i64,
-    _cancel: Registration,
+    _cancelling: Cancelling,
 }
 
 /// How long the ledger is given to hear of a failure.
@@ -107,7 +108,8 @@ impl<'a> Request<'a> {
         let name = self.application_name();
         let target = target::open(&connection, &self.opening(&name)).await?;
         // Not the second session: it has the last word.
-        let cancel = cancel_on_stop(hands.stop, vec![target.publisher.canceller()]);
+        let cancelling = Cancelling::on(hands.stop);
+        cancelling.add(&target.publisher);
         let asked = Asked {
             pipeline: &self.pipeline.name,
             run_id: self.run_id,
@@ -117,7 +119,7 @@ impl<'a> Request<'a> {
         };
         match run::begin(&target.publisher.client, &asked).await? {
             Begun::AlreadyDone(recorded) => Ok(Err(report.clone().already_done(recorded))),
-            Begun::Started(run) => Ok(Ok(Opened { target, connection, run, _cancel: cancel })),
+            Begun::Started(run) => Ok(Ok(Opened { target, connection, run, _cancelling: cancelling })),
         }
     }
 
@@ -129,16 +131,16 @@ impl<'a> Request<'a> {
         &self,
         hands: &Hands<'_>,
         warehouse: &Session,
-    ) -> Result<(Source, Prepared<'a>, Registration)> {
+    ) -> Result<(Source, Prepared<'a>, Cancelling)> {
         let connection = hands.resolver.connection(&self.pipeline.source).await?;
         let options = prepare::opening(self.pipeline, &self.specs, &self.application_name());
         let names: Vec<_> = self.specs.iter().map(|spec| spec.name.clone()).collect();
-        let source = source::open(&connection, &names, &options).await?;
-        let cancel = cancel_on_stop(hands.stop, source.cancellers());
+        let cancelling = Cancelling::on(hands.stop);
+        let source = source::open(&connection, &names, &options, &cancelling).await?;
         let ends = Ends { source: &source, warehouse, resolver: hands.resolver };
         let prepared =
             prepare::prepare(self.project, self.pipeline, self.specs.clone(), &self.wishes, &ends).await?;
-        Ok((source, prepared, cancel))
+        Ok((source, prepared, cancelling))
     }
 
     /// Reads all rows of `prepared` into `destination`.
@@ -245,7 +247,8 @@ impl<'a> Request<'a> {
         if !last || !publish::may_have_committed(error) || !opened.target.publisher.client.is_closed() {
             return Ok(None);
         }
-        let asking = target::look(&opened.connection, &self.application_name()).await?;
+        let asking =
+            target::look(&opened.connection, &self.project.warehouse, &self.application_name()).await?;
         run::recorded(&asking.client, opened.run).await
     }
 }
@@ -294,7 +297,8 @@ async fn stream(
     let (source, prepared, _cancel) = request.plan(hands, publisher).await?;
     staging::create(publisher, opened.run, &prepared.plans).await?;
     let writers = request.writers(opened, source.readers.len()).await?;
-    let _cancel_writers = cancel_on_stop(hands.stop, writers.iter().map(Session::canceller).collect());
+    let cancelling = Cancelling::on(hands.stop);
+    cancelling.add_all(&writers);
     let destination = Destination::Staging { run: opened.run, writers: &writers };
     let extracted = request.read(hands, &source, &prepared, &destination).await?;
     let facts = source.facts.clone();
@@ -346,13 +350,6 @@ pub fn counters(progress: &Progress, plans: &[TablePlan]) -> Vec<TableProgress> 
         (whole && plan.expected_rows > 0).then_some(plan.expected_rows)
     };
     plans.iter().map(|plan| progress.table(&plan.name.to_string(), expected(plan))).collect()
-}
-
-/// Cancels the sessions' queries when a stop is asked for.
-pub fn cancel_on_stop(stop: &StopSignal, cancellers: Vec<Canceller>) -> Registration {
-    stop.on_stop(async move {
-        join_all(cancellers.iter().map(Canceller::cancel)).await;
-    })
 }
 
 /// The failure of `--skip-if-empty` when nothing was written.

@@ -8,6 +8,7 @@
 //! Not here: what is read (`etl::extract`), what the facts mean (`etl::window`).
 
 use crate::error::{Failure, nearest_hint};
+use crate::etl::cancel::Cancelling;
 use crate::etl::window::Facts;
 use crate::pg::{Session, SessionOptions, connect, introspect, public};
 use crate::secret::Connection;
@@ -115,10 +116,16 @@ fn settings(options: &Options) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// 75 unreachable, locked, or out of connections; 77 without a right; 78 for a table not there.
-pub async fn open(connection: &Connection, names: &[TableName], options: &Options) -> Result<Source> {
+pub async fn open(
+    connection: &Connection,
+    names: &[TableName],
+    options: &Options,
+    cancelling: &Cancelling,
+) -> Result<Source> {
     let mut how = SessionOptions::named(&options.application_name);
     how.settings = settings(options);
     let lead = connect(connection, &how).await?;
+    cancelling.add(&lead);
     if lead.major() >= 17 {
         how.settings.push(("transaction_timeout".to_owned(), "0".to_owned()));
         lead.set(&how.settings[how.settings.len() - 1..]).await?;
@@ -134,10 +141,12 @@ pub async fn open(connection: &Connection, names: &[TableName], options: &Option
     let how = how.pinned(&lead.endpoint);
     let (mut facts, oldest) = observe(&lead, options).await?;
     let first = connect(connection, &how).await?;
+    cancelling.add(&first);
     let snapshot = export(&first, &mut facts).await?;
     let mut readers = vec![first];
     for _ in 1..options.readers.max(1) {
         let reader = connect(connection, &how).await?;
+        cancelling.add(&reader);
         import(&reader, &snapshot).await?;
         readers.push(reader);
     }

@@ -8,12 +8,13 @@
 
 use crate::config::model::{Stage, TableSpec};
 use crate::error::Failure;
+use crate::etl::cancel::Cancelling;
 use crate::etl::extract::Destination;
 use crate::etl::extracted::Extracted;
 use crate::etl::plan::{Action, TablePlan};
 use crate::etl::publish::{self, Publication};
 use crate::etl::quality::{self, Checked};
-use crate::etl::run::{Hands, Opened, Request, cancel_on_stop, counters, jobs};
+use crate::etl::run::{Hands, Opened, Request, counters, jobs};
 use crate::etl::stage::{self, Manifest, Part, StageWriter};
 use crate::etl::staging::{self, CopyWriter, Places, Room};
 use crate::ledger::run::{self, Way};
@@ -255,7 +256,8 @@ impl StageJob<'_> {
         staging::sweep(publisher, &self.request.pipeline.name, None).await?;
         staging::create(publisher, run, &self.manifest.plans).await?;
         let writers = self.request.writers(self.opened, self.request.pipeline.connections).await?;
-        let _cancel = cancel_on_stop(self.hands.stop, writers.iter().map(Session::canceller).collect());
+        let cancelling = Cancelling::on(self.hands.stop);
+        cancelling.add_all(&writers);
         self.copy_parts(&writers).await?;
         crate::etl::run::complete(&writers, run, &self.manifest.plans).await?;
         for number in 0..self.manifest.plans.len() {

@@ -7,7 +7,7 @@
 use crate::config::model::Warehouse;
 use crate::error::Failure;
 use crate::etl::types::Sides;
-use crate::ledger::{self, lock};
+use crate::ledger::{self, lock, setup};
 use crate::pg::{Session, SessionOptions, connect};
 use crate::secret::Connection;
 use crate::table::quote;
@@ -45,8 +45,16 @@ pub async fn open(connection: &Connection, opening: &Opening<'_>) -> Result<Targ
     refuse_unwritable(&publisher)?;
     publisher.set(&lock::settings(publisher.major())).await?;
     let second = session(connection, opening, Some(&publisher)).await?;
-    ledger::open(&publisher.client, opening.environment).await?;
+    let found = ledger::look(&publisher.client).await?;
+    if found.version > 0 {
+        // Before the lock: it is not another environment's to wait for, let alone to take over.
+        ledger::check(&found, opening.environment)?;
+    }
     lock::take(&publisher, &second, opening.pipeline, opening.take_over).await?;
+    ledger::open(&publisher.client, opening.environment).await?;
+    if let Some(reader) = &opening.warehouse.reader_role {
+        setup::admit(&publisher.client, reader).await?;
+    }
     Ok(Target { publisher, second })
 }
 
@@ -71,17 +79,44 @@ pub async fn writer(
 ///
 /// # Errors
 /// As [`open`].
-pub async fn look(connection: &Connection, application_name: &str) -> Result<Session> {
-    let options = SessionOptions::named(application_name).set("default_transaction_read_only", "on");
-    connect(connection, &options).await
+pub async fn look(connection: &Connection, warehouse: &Warehouse, application_name: &str) -> Result<Session> {
+    let options = settings(application_name).set("default_transaction_read_only", "on");
+    let session = connect(connection, &options).await?;
+    act_as_owner(&session, warehouse).await?;
+    Ok(session)
 }
 
-async fn session(
+/// A session that writes to the ledger without a pipeline; with `dry_run` it cannot.
+///
+/// # Errors
+/// As [`open`].
+pub async fn acting(
     connection: &Connection,
-    opening: &Opening<'_>,
-    beside: Option<&Session>,
+    warehouse: &Warehouse,
+    application_name: &str,
+    dry_run: bool,
 ) -> Result<Session> {
-    let mut options = SessionOptions::named(opening.application_name)
+    if dry_run {
+        return look(connection, warehouse, application_name).await;
+    }
+    let session = bare(connection, application_name).await?;
+    session.set(&lock::settings(session.major())).await?;
+    act_as_owner(&session, warehouse).await?;
+    Ok(session)
+}
+
+/// A session as whoever logs in, that may write once it was found that it can.
+///
+/// # Errors
+/// As [`open`].
+pub async fn bare(connection: &Connection, application_name: &str) -> Result<Session> {
+    let session = connect(connection, &settings(application_name)).await?;
+    refuse_unwritable(&session)?;
+    Ok(session)
+}
+
+fn settings(application_name: &str) -> SessionOptions {
+    SessionOptions::named(application_name)
         .set("client_encoding", "UTF8")
         .set("DateStyle", "ISO, YMD")
         .set("IntervalStyle", "postgres")
@@ -93,20 +128,35 @@ async fn session(
         .set("extra_float_digits", "1")
         .set("quote_all_identifiers", "off")
         .set("xmloption", "content")
-        .set("statement_timeout", "0");
+        .set("statement_timeout", "0")
+}
+
+async fn act_as_owner(session: &Session, warehouse: &Warehouse) -> Result<()> {
+    let Some(owner) = &warehouse.owner_role else { return Ok(()) };
+    let cannot = format!("cannot act as the warehouse's owner_role {owner}");
+    let done = session.client.batch_execute(&format!("SET ROLE {}", quote(owner))).await;
+    done.map_err(|error| session.failure(error, &cannot))
+}
+
+async fn session(
+    connection: &Connection,
+    opening: &Opening<'_>,
+    beside: Option<&Session>,
+) -> Result<Session> {
+    let mut options = settings(opening.application_name);
     if let Some(first) = beside {
         options = options.pinned(&first.endpoint);
     }
     let session = connect(connection, &options).await?;
-    if let Some(owner) = &opening.warehouse.owner_role {
-        let sql = format!("SET ROLE {}", quote(owner));
-        let cannot = format!("cannot act as the warehouse's owner_role {owner}");
-        session.client.batch_execute(&sql).await.map_err(|error| session.failure(error, &cannot))?;
-    }
+    act_as_owner(&session, opening.warehouse).await?;
     Ok(session)
 }
 
-fn refuse_unwritable(session: &Session) -> Result<(), Failure> {
+/// Refuses a standby, and a server whose transactions are read only.
+///
+/// # Errors
+/// 75 in recovery; 78 read only.
+pub fn refuse_unwritable(session: &Session) -> Result<(), Failure> {
     if session.in_recovery {
         return Err(Failure::temporary(
             "cannot write to the warehouse: the server is in recovery (a standby)",

@@ -95,6 +95,31 @@ pub fn carry(from: &ColumnType, sides: &Sides) -> Carried {
     }
 }
 
+/// How a column goes on being carried that has been `before` in the warehouse: a table made when the
+/// warehouse lacked the type stays as it is when an extension, or an upgrade, brings it.
+pub fn keep(from: &ColumnType, carried: Carried, before: &str) -> Carried {
+    let part = match &from.kind {
+        TypeKind::Array(element) => element,
+        _ => from,
+    };
+    let may_have_lacked =
+        part.extension.is_some() || matches!(part.kind, TypeKind::Multirange(_)) || part.name == "xml";
+    let (was, is) = (split_modifier(before), split_modifier(&carried.target));
+    match before {
+        _ if before == carried.target => carried,
+        "text" | "text[]" if may_have_lacked => Carried::text_then(before, None),
+        _ if was.0 == is.0 && part.name == "numeric" && was.1.is_empty() && odd_scale(&is.1) => {
+            Carried::same(before)
+        }
+        _ => carried,
+    }
+}
+
+/// Scales of `numeric` that are new in 15.
+fn odd_scale(numbers: &[i32]) -> bool {
+    matches!(numbers, [precision, scale] if !(0..=*precision).contains(scale))
+}
+
 fn carry_builtin(from: &ColumnType, sides: &Sides) -> Carried {
     match from.name.as_str() {
         _ if !from.is_builtin() => Carried::text(),
@@ -117,13 +142,11 @@ fn carry_builtin(from: &ColumnType, sides: &Sides) -> Carried {
 /// Before 15 a scale was at least 0 and at most the precision; the value fits without it.
 fn carry_numeric(from: &ColumnType, sides: &Sides) -> Carried {
     let (name, numbers) = split_modifier(&from.sql);
-    match numbers.as_slice() {
-        [precision, scale] if sides.warehouse_major < 15 && !(0..=*precision).contains(scale) => Carried {
-            told: Some(format!("{} does not exist before PostgreSQL 15: it arrives as {name}", from.sql)),
-            ..Carried::same(&name)
-        },
-        _ => Carried::same(&from.sql),
+    if sides.warehouse_major >= 15 || !odd_scale(&numbers) {
+        return Carried::same(&from.sql);
     }
+    let told = format!("{} does not exist before PostgreSQL 15: it arrives as {name}", from.sql);
+    Carried { told: Some(told), ..Carried::same(&name) }
 }
 
 fn carry_extension(from: &ColumnType, sides: &Sides) -> Carried {
@@ -273,6 +296,18 @@ mod tests {
         let mut there = sides(15, 15);
         there.warehouse_types.insert(("hstore".into(), "hstore".into()), "\"x\".\"hstore\"".into());
         assert_eq!(carry(&hstore, &there), Carried::same("\"x\".\"hstore\""));
+    }
+
+    #[test]
+    fn a_column_stays_text_when_its_type_comes_to_the_warehouse_but_not_when_its_mask_goes() {
+        let citext = ColumnType { oid: 30_000, extension: Some("citext".into()), ..base("citext", "citext") };
+        assert_eq!(keep(&citext, Carried::same("ext.citext"), "text").target, "text");
+        let number = base("int4", "integer");
+        assert_eq!(keep(&number, Carried::same("integer"), "text").target, "integer");
+        let odd = base("numeric", "numeric(3,-2)");
+        assert_eq!(keep(&odd, Carried::same("numeric(3,-2)"), "numeric").target, "numeric");
+        let retyped = base("numeric", "numeric(3,2)");
+        assert_eq!(keep(&retyped, Carried::same("numeric(3,2)"), "numeric").target, "numeric(3,2)");
     }
 
     #[test]

@@ -119,6 +119,7 @@ pub fn bound(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, look
         return Bound::All(why);
     }
     match last.value {
+        None if last.past.is_empty() => Bound::All("its watermark was reset".into()),
         None => Bound::All("no earlier run has read to where nothing can be missed".into()),
         Some(value) => Bound::From {
             value: value.saturating_sub(i64::try_from(lookback).unwrap_or(i64::MAX)),
@@ -199,6 +200,14 @@ pub fn advance(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, se
 }
 
 impl Watermark {
+    /// The same, put by hand to `value`; `None`: to the start, so that every row is read.
+    #[must_use]
+    pub fn put_to(&self, value: Option<i64>) -> Self {
+        // xmax 0: whoever names the point answers for what was open then.
+        let past = value.map(|_| Past { xmax: 0, read_to: value });
+        Watermark { value, high: value, past: past.into_iter().collect(), ..self.clone() }
+    }
+
     fn is_of(&self, key: &ReplicationKey) -> bool {
         self.key == key.name && self.kind == key.kind
     }
@@ -347,6 +356,24 @@ mod tests {
         let later = facts(500, 9, 9);
         let nothing = Seen { high: None, cap: 500, full: false };
         assert_eq!(advance(Some(&mark), &stamp(), &later, nothing).value, Some(90));
+    }
+
+    #[test]
+    fn a_watermark_put_by_hand_is_read_from_and_stays_when_nothing_comes() {
+        for kind in [KeyKind::Timestamptz, KeyKind::Integer, KeyKind::Xmin] {
+            let key = key("k", kind);
+            let first = facts(1_000, 500, 500);
+            let mark = advance(None, &key, &first, seen(900, &first)).put_to(Some(400));
+            let now = facts(2_000, 600, 600);
+            let expected = Bound::From { value: 400, after: false };
+            assert_eq!(bound(Some(&mark), &key, &now, 0), expected);
+            let nothing = Seen { high: None, cap: 2_000, full: false };
+            if key.kind != KeyKind::Xmin {
+                assert_eq!(advance(Some(&mark), &key, &now, nothing).value, Some(400));
+            }
+            let all = bound(Some(&mark.put_to(None)), &key, &now, 0);
+            assert_eq!(all, Bound::All("its watermark was reset".into()));
+        }
     }
 
     #[test]

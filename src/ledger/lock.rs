@@ -59,7 +59,11 @@ pub async fn take(holder: &Session, other: &Session, pipeline: &str, take_over: 
         .into())
 }
 
-async fn try_lock(client: &Client, pipeline: &str) -> Result<bool> {
+/// Takes the lock if it is free.
+///
+/// # Errors
+/// As [`public::failure`].
+pub async fn try_lock(client: &Client, pipeline: &str) -> Result<bool> {
     let row = client
         .query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&number(pipeline)])
         .await
@@ -69,7 +73,10 @@ async fn try_lock(client: &Client, pipeline: &str) -> Result<bool> {
 
 /// Two live sessions have two server processes; behind a transaction pooler an idle one lends its
 /// process to the next that asks.
-async fn refuse_pooler(holder: &Client, other: &Client) -> Result<()> {
+///
+/// # Errors
+/// 78 behind a transaction pooler; as [`public::failure`].
+pub async fn refuse_pooler(holder: &Client, other: &Client) -> Result<()> {
     let cannot = "cannot tell whether a pooler stands before the warehouse";
     let ask = "SELECT pg_catalog.pg_backend_pid()";
     let pid = async |client: &Client| -> Result<i32> {

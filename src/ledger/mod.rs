@@ -6,8 +6,10 @@
 //!        under a lock; a warehouse of another environment is refused.
 //! Not here: what a watermark means (`etl::window`).
 
+pub mod history;
 pub mod lock;
 pub mod run;
+pub mod setup;
 pub mod state;
 
 use crate::error::Failure;
@@ -20,6 +22,8 @@ use tokio_postgres::Client;
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
 /// Oldest binary that may use the newest schema.
 const MIN_BINARY: &str = "0.1.0";
+/// The views that a reader may see: none of them names a person.
+pub const VIEWS: &[&str] = &["runs", "tables", "watermarks", "contracts", "checks"];
 /// Schema of rows on their way.
 pub const STAGING_SCHEMA: &str = "sankofa_stage";
 
@@ -68,15 +72,22 @@ pub async fn open(client: &Client, environment: &str) -> Result<()> {
         upgrade(client, environment, None).await?;
         return Ok(());
     }
-    check(&found, environment)?;
+    Ok(refuse(&found, environment)?)
+}
+
+/// Refuses a ledger that is there and that this binary cannot use as it is.
+///
+/// # Errors
+/// As [`check`], and 78 for an older schema.
+pub fn refuse(found: &Found, environment: &str) -> Result<(), Failure> {
+    check(found, environment)?;
     if found.version < version() {
         return Err(Failure::config(format!(
             "cannot use the warehouse: its schema sankofa has version {}, this binary needs {}",
             found.version,
             version()
         ))
-        .hint("Run `sankofa warehouse upgrade` with the role that owns it.")
-        .into());
+        .hint("Run `sankofa warehouse upgrade` with the role that owns it."));
     }
     Ok(())
 }
@@ -154,9 +165,10 @@ pub async fn upgrade(client: &Client, environment: &str, owner: Option<&str>) ->
 /// As [`public::failure`].
 pub async fn grant_reader(client: &Client, reader: &str) -> Result<()> {
     let reader = quote(reader);
+    let views: Vec<String> = VIEWS.iter().map(|view| format!("sankofa.{view}")).collect();
     let sql = format!(
-        "GRANT USAGE ON SCHEMA sankofa TO {reader};
-         GRANT SELECT ON sankofa.runs, sankofa.tables, sankofa.watermarks, sankofa.contracts, sankofa.checks TO {reader}"
+        "GRANT USAGE ON SCHEMA sankofa TO {reader}; GRANT SELECT ON {} TO {reader}",
+        views.join(", ")
     );
     client.batch_execute(&sql).await.map_err(|error| {
         public::failure(error, &format!("cannot let {reader} read the views of schema sankofa"))

@@ -144,9 +144,11 @@ pub async fn write(client: &Client, pipeline: &str, run: i64, left: &[Left]) -> 
         .map_err(|error| public::failure(error, &cannot))
 }
 
-/// Forgets one table (so that its next run reads everything), or sets its watermark.
+/// Puts the watermark of one table to `watermark` (value and text), and has its keys compared again.
 ///
-/// `watermark` of `None` forgets. Returns whether there was anything to change.
+/// It counts as a run of its own, with a number and an id: whatever was extracted before it is
+/// superseded. Returns that id; `None`: the ledger does not know the table. The caller holds the
+/// pipeline's lock.
 ///
 /// # Errors
 /// As [`public::failure`].
@@ -154,17 +156,24 @@ pub async fn reset(
     client: &Client,
     pipeline: &str,
     table: &TableName,
-    watermark: Option<(Value, String)>,
-) -> Result<bool> {
-    let name = table.to_string();
-    let (value, text) = watermark.map_or((None, None), |(value, text)| (Some(value), Some(text)));
-    let sql = "UPDATE sankofa.table_state SET watermark = $3, watermark_text = $4, deletes_at = NULL
-        WHERE pipeline = $1 AND table_name = $2";
-    let changed = client
-        .execute(sql, &[&pipeline, &name, &value, &text])
+    watermark: &(Option<Value>, Option<String>),
+) -> Result<Option<String>> {
+    let sql = "WITH known AS (
+            SELECT 1 FROM sankofa.table_state WHERE pipeline = $1 AND table_name = $2 FOR UPDATE
+        ), made AS (
+            INSERT INTO sankofa.run (pipeline, run_id, kind, command, status, config_hash, binary_version, ended_at)
+            SELECT $1, 'reset/' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+                'reset', 'state reset', 'published', '', $5, clock_timestamp() FROM known
+            RETURNING id, run_id
+        )
+        UPDATE sankofa.table_state s SET watermark = $3, watermark_text = $4, deletes_at = NULL, run = made.id
+        FROM made WHERE s.pipeline = $1 AND s.table_name = $2 RETURNING made.run_id";
+    let (value, text) = watermark;
+    let row = client
+        .query_opt(sql, &[&pipeline, &table.to_string(), value, text, &env!("CARGO_PKG_VERSION")])
         .await
         .map_err(|error| public::failure(error, &format!("cannot reset the watermark of {table}")))?;
-    Ok(changed > 0)
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// Reads a value kept as JSON.

@@ -118,6 +118,7 @@ fn column(row: &Row, catalog: &HashMap<u32, RawType>, spelled: &HashMap<(u32, i3
         column_type,
         not_null: row.get("not_null"),
         generated: row.get("generated"),
+        made_of: row.get("made_of"),
     }
 }
 

@@ -44,7 +44,7 @@ async fn an_added_column_is_taken_with_all_its_values_by_full_refresh() {
 async fn an_added_column_is_taken_for_new_rows_by_evolve() {
     let (done, pair) = changed("incremental", "evolve", ADD, &[]).await;
     assert_eq!(reason(&done.succeeds()), "");
-    assert_eq!(pair.there("SELECT string_agg(id::text, ',') FROM w.t WHERE w = 7").await.contains('3'), true);
+    assert_eq!(pair.there("SELECT w FROM w.t WHERE id = 3").await, "7");
     assert_ne!(pair.there("SELECT count(*) FROM w.t WHERE w IS NULL").await, "0");
     pair.sync(&["--table", "public.t", "--full-refresh"]).await.succeeds();
     equal(&pair, "id, v, n, w").await;

@@ -164,13 +164,11 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
     said += &run(&pair, Some(65), &["sync", "p"]).await;
     pair.pipeline("tables: {public.t: {mode: full_refresh, key: id, checks: {accepted: {v: [x]}, sql: {s: 'SELECT v::int FROM {table}'}}}}");
     said += &run(&pair, Some(65), &["sync", "p"]).await;
-    let right = pair.sankofa.environment().to_vec();
-    let _ = right;
     for wrong in [
         uri(&pair.source, "CANARY%20wrong", port),
         uri(&pair.source, secret, 1),
         "postgres://canary:CANARY p@ss@@:x/y".to_owned(),
-        format!("{{\"conn_type\": \"postgres\", \"password\": \"CANARYJSON\", \"port\": \"x\"}}"),
+        r#"{"conn_type": "postgres", "password": "CANARYJSON", "port": "x"}"#.to_owned(),
     ] {
         pair.sankofa = pair.sankofa.connection_uri("src", &wrong);
         said += &run(&pair, None, &["sync", "p"]).await;
@@ -193,5 +191,24 @@ async fn no_password_and_no_cell_is_said_anywhere_whatever_happens() {
             .there(&format!("SELECT count(*) FROM sankofa.{table} r WHERE r::text LIKE '%CANARY%'"))
             .await;
         assert_eq!(hits, "0", "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_generated_column_is_covered_by_what_covers_the_columns_it_is_made_of() {
+    for major in [13, 18] {
+        let source = "CREATE TABLE t (id int PRIMARY KEY, email text, national_id text,
+                shown text GENERATED ALWAYS AS ('<' || email || '>') STORED,
+                tail text GENERATED ALWAYS AS (right(national_id, 4)) STORED);
+            INSERT INTO t VALUES (1, 'ama@example.org', 'GHA-1234')";
+        let server = Server::major(major);
+        let mut pair = Pair::on(&server, &server, source, "tables: {public.t: {mode: full_refresh}}").await;
+        pair.project(GUARD);
+        pair.sankofa = pair.sankofa.env("AIRFLOW_VAR_HMAC_KEY", KEY);
+        pair.sync(&[]).await.succeeds();
+        let columns = "SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute
+            WHERE attrelid = 'w.t'::regclass AND attnum > 0 AND attname NOT LIKE '\\_sankofa%'";
+        assert_eq!(pair.there(columns).await, "id,email,shown");
+        assert_eq!(pair.there("SELECT shown ~ '^[0-9a-f]{64}$' FROM w.t").await, "t");
     }
 }

@@ -4,15 +4,20 @@
 mod support;
 
 mod connect;
+mod init;
 mod contract;
 mod copy_property;
 mod deletes;
+mod faults;
 mod guard;
 mod ledger;
 mod pair;
+mod ops;
 mod public;
 mod relations;
 mod quality;
+mod replay;
+mod signals;
 mod testbed;
 mod types;
 mod window;

@@ -68,6 +68,9 @@ async fn every_kind(mode: &str) {
         if *name == "rows.min" && mode == "incremental" {
             pair.warehouse.sql("UPDATE sankofa.table_state SET deletes_at = now() - interval '2 days'").await;
         }
+        if name.starts_with("freshness") {
+            pair.warehouse.sql("UPDATE w.t SET u = u - interval '3 h'").await; // old stamps are not read
+        }
         let before = (pair.versions().await, pair.there("SELECT DISTINCT v FROM w.other").await);
         let done = pair.sync(&["--run", "bad"]).await;
         assert_eq!(done.code(), Some(65), "{mode} {check}: {}", done.told());
@@ -85,9 +88,7 @@ async fn every_kind(mode: &str) {
             validated.told()
         );
         assert_eq!(pair.versions().await, before.0);
-        pair.pipeline(
-            &pipeline(mode, check).replace("checks: {", "checks: {").replace(check, &warned(check)),
-        );
+        pair.pipeline(&pipeline(mode, check).replace(check, &warned(check)));
         let done = pair.sync(&[]).await.succeeds();
         assert_eq!(done.json()["checks_warned"], 1, "{mode} {check}: {}", done.told());
     }
@@ -143,7 +144,8 @@ async fn every_kind_of_check_stops_a_first_load_in_sync_validate_and_load_alike(
 #[tokio::test]
 async fn a_check_that_misses_is_seen_by_validate_also_when_the_schema_has_changed() {
     for policy in ["full_refresh", "evolve"] {
-        for (check, breaks, _) in KINDS {
+        // One of each way to be measured: counted, asked of this run's rows, of the whole table, of another.
+        for (check, breaks, _) in [KINDS[0], KINDS[4], KINDS[5], KINDS[9], KINDS[12]] {
             let text = format!("on_schema_change: {policy}\n{}", pipeline("incremental", check));
             let pair = Pair::new(TABLES, &text).await;
             pair.sync(&[]).await.succeeds();
@@ -248,7 +250,10 @@ async fn after_cannot_do_what_its_role_may_not_and_takes_the_run_with_it() {
         let done = pair.sync(&[]).await;
         assert_ne!(done.code(), Some(0), "{sql}: {}", done.told());
         assert_eq!(pair.there("SELECT to_regclass('w.t')").await, "-", "{sql}");
-        assert_eq!(pair.there("SELECT status FROM sankofa.run").await, "failed", "{sql}");
+        // Some are refused by their words already, before a run begins.
+        if done.code() != Some(78) {
+            assert_eq!(pair.there("SELECT status FROM sankofa.run").await, "failed", "{sql}");
+        }
         drop((pair, role));
     }
 }

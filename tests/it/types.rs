@@ -610,3 +610,38 @@ async fn rows_are_merged_by_keys_of_any_type() {
         assert_eq!(pair.warehouse.value("SELECT string_agg(b::text, ' ') FROM w.two").await, "1.00 1.00");
     }
 }
+
+#[tokio::test]
+async fn an_extension_that_comes_to_the_warehouse_later_changes_nothing() {
+    let sql = "CREATE EXTENSION citext; CREATE TABLE t (id int PRIMARY KEY, c citext, a citext[]); INSERT INTO t VALUES (1, 'A', '{B}')";
+    let pair = Pair::of((15, 15), sql, T).await;
+    let told = pair.sync().await.succeeds();
+    assert!(
+        told.json()["warnings"][0].as_str().unwrap().contains("lacks the extension citext"),
+        "{}",
+        told.told()
+    );
+    pair.warehouse.sql("CREATE EXTENSION citext").await;
+    pair.source.sql("UPDATE t SET c = 'a'").await;
+    assert_eq!(written(&pair.sync().await.succeeds().json()), (0, 1, 0));
+    assert_eq!(pair.warehouse.value("SELECT c || pg_typeof(c)::text FROM w.t").await, "atext");
+}
+
+#[tokio::test]
+async fn virtual_columns_and_keys_without_overlaps_of_18_arrive() {
+    let sql = "CREATE EXTENSION btree_gist;
+        CREATE TABLE t (id int, during daterange, v int, twice int GENERATED ALWAYS AS (v * 2), PRIMARY KEY (id, during WITHOUT OVERLAPS));
+        INSERT INTO t (id, during, v) VALUES (1, '[2000-01-01,2001-01-01)', 1), (1, '[2001-01-01,)', 2)";
+    for warehouse in [13, 18] {
+        let pair =
+            Pair::of((18, warehouse), sql, "tables: {public.t: {mode: incremental, replication_key: xmin}}")
+                .await;
+        pair.sync().await.succeeds();
+        pair.source.sql("UPDATE t SET v = 5 WHERE v = 2").await;
+        assert_eq!(written(&pair.sync().await.succeeds().json()), (0, 1, 0));
+        assert_eq!(
+            pair.warehouse.value("SELECT string_agg(twice::text, ' ' ORDER BY v) FROM w.t").await,
+            "2 10"
+        );
+    }
+}

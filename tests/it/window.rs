@@ -417,7 +417,8 @@ async fn in_the_hour_that_repeats_in_autumn_the_watermark_waits_at_its_first_rea
         needs_activity: false,
     };
     let names = [sankofa::table::TableName::new("public", "t")];
-    let source = source::open(&connection, &names, &options).await.unwrap();
+    let cancelling = sankofa::etl::cancel::Cancelling::on(&sankofa::stop::StopSignal::new());
+    let source = source::open(&connection, &names, &options, &cancelling).await.unwrap();
     let local = async |utc: &str, zone: &str| {
         let of = |sql: &str| format!("SELECT (extract(epoch FROM {sql} - '2000-01-01') * 1000000)::bigint");
         let micros = pair.source.value(&of(&format!("timestamp '{utc}'"))).await.parse().unwrap();

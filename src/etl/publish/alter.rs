@@ -110,7 +110,8 @@ fn existing<'a>(publication: &'a Publication<'_>) -> impl Iterator<Item = &'a Ta
     publication.tables.iter().map(|job| job.plan).filter(|plan| plan.action != Action::Create)
 }
 
-fn clauses(plan: &TablePlan, drop: bool) -> String {
+/// The clauses of ALTER TABLE that the changes of `plan` come to; `drop` drops what is gone.
+pub fn clauses(plan: &TablePlan, drop: bool) -> String {
     let key = &plan.contract.key;
     let all = plan.decision.changes.iter().filter_map(|change| change.clause(key, drop));
     all.collect::<Vec<_>>().join(", ").replace("ADD COLUMN ", "ADD COLUMN IF NOT EXISTS ")

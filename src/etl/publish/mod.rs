@@ -12,7 +12,7 @@ mod apply;
 mod checks;
 mod place;
 
-pub use alter::{blocking_views, short};
+pub use alter::{blocking_views, clauses, short};
 
 use crate::config::model::{Pipeline, TableSpec, Warehouse};
 use crate::error::{Failure, Kind};
@@ -22,8 +22,8 @@ use crate::etl::plan::{Action, TablePlan, fits};
 use crate::etl::predicate;
 use crate::etl::quality::Checked;
 use crate::etl::window::{self, Facts, Seen, Watermark};
+use crate::ledger::run;
 use crate::ledger::state::{self, Left};
-use crate::ledger::{self, run};
 use crate::pg::{Session, introspect};
 use crate::report::{Report, Status, TableFigures};
 use anyhow::Result;
@@ -108,6 +108,7 @@ impl Publication<'_> {
         self.remember(&figures, checked).await?;
         report.tables.extend(figures.into_iter().map(|(figures, _)| figures));
         finish_report(report);
+        place::admit_reader(self).await?;
         if self.last {
             run::published(&self.session.client, self.run, report).await?;
             after::run(self).await?;
@@ -175,15 +176,8 @@ impl Publication<'_> {
         let states = state::read(client, &self.pipeline.name).await?;
         for job in &self.tables {
             let now = states.get(&job.plan.name.to_string());
-            let watermark = now.and_then(|state| state.watermark.as_ref());
-            let watermark: Option<Watermark> =
-                watermark.map(|value| state::parse(value, "watermark")).transpose()?;
-            let moved = now.map(|state| state.run) != job.plan.base;
-            if moved || watermark != job.plan.last {
-                let by = match now {
-                    Some(state) if moved => format!("run {}", state.run_id),
-                    _ => "a reset".to_owned(),
-                };
+            if now.map(|state| state.run) != job.plan.base {
+                let by = now.map_or("another ledger".to_owned(), |state| format!("run {}", state.run_id));
                 return Err(Failure::data(format!(
                     "cannot load {}: this run was superseded by {by}",
                     job.plan.name
@@ -352,15 +346,4 @@ pub async fn keep_checks(session: &Session, run: i64, checked: &[Checked]) -> Re
         checks::record(session, run, checked, table).await?;
     }
     Ok(())
-}
-
-/// Grants on the platform's own views, where a reader is named.
-///
-/// # Errors
-/// As [`ledger::grant_reader`].
-pub async fn grant_platform(session: &Session, warehouse: &Warehouse) -> Result<()> {
-    match &warehouse.reader_role {
-        Some(reader) => ledger::grant_reader(&session.client, reader).await,
-        None => Ok(()),
-    }
 }

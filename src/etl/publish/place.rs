@@ -71,6 +71,36 @@ async fn open_schema(publication: &Publication<'_>) -> Result<()> {
     publication.execute(&sql, &format!("cannot make schema {name:?} in the warehouse")).await
 }
 
+/// Lets the reader see tables that were there before it was: of the others it has been told.
+pub async fn admit_reader(publication: &Publication<'_>) -> Result<()> {
+    let Some(reader) = &publication.warehouse.reader_role else { return Ok(()) };
+    let existing = publication.tables.iter().filter(|job| job.plan.action != Action::Create);
+    let names: Vec<String> = existing.map(|job| job.plan.target.sql()).collect();
+    let query = "SELECT t.name FROM unnest($1::text[]) AS t(name)
+        WHERE NOT pg_catalog.has_table_privilege($2::text, t.name, 'SELECT')";
+    let shut =
+        publication.session.client.query(query, &[&names, reader]).await.map_err(|error| {
+            publication.session.failure(error, "cannot see what the reader_role may read")
+        })?;
+    let mut sql: Vec<String> = shut
+        .iter()
+        .map(|row| format!("GRANT SELECT ON {} TO {}", row.get::<_, &str>(0), quote(reader)))
+        .collect();
+    let schema = &publication.pipeline.schema;
+    if !names.is_empty() && !has_usage(publication, reader, schema).await? {
+        sql.push(format!("GRANT USAGE ON SCHEMA {} TO {}", quote(schema), quote(reader)));
+    }
+    publication.execute(&sql.join(";"), &format!("cannot let {reader} read what is loaded")).await
+}
+
+async fn has_usage(publication: &Publication<'_>, reader: &str, schema: &str) -> Result<bool> {
+    let query = "SELECT pg_catalog.has_schema_privilege($1::text, $2::text, 'USAGE')";
+    let row = publication.session.client.query_one(query, &[&reader, &schema]).await;
+    Ok(row
+        .map_err(|error| publication.session.failure(error, "cannot see what the reader_role may read"))?
+        .get(0))
+}
+
 /// The SQL that moves one table: schema, name, owner's default grants, the reader's grant, comment.
 fn moving(publication: &Publication<'_>, job: &TableJob<'_>, around: &mut Around) -> String {
     let places = Places::of(publication.run, job.number);

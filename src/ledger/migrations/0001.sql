@@ -15,7 +15,7 @@ CREATE TABLE sankofa.run (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pipeline text NOT NULL,
     run_id text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('sync', 'steps')),
+    kind text NOT NULL CHECK (kind IN ('sync', 'steps', 'reset')),
     command text NOT NULL,
     status text NOT NULL CHECK (status IN ('running', 'staged', 'published', 'failed', 'cancelled', 'lost')),
     attempt int NOT NULL DEFAULT 1,

@@ -1,0 +1,199 @@
+//! Tries everything that a run would need, and tells what to do about what is missing.
+//!
+//! In:    the project, its pipelines, where secrets are asked for.
+//! Out:   one [`Finding`] a question: fine, worth a look, or in the way of a run.
+//! Holds: nothing is written anywhere but one file that is removed at once in the stage directory;
+//!        a question that cannot be asked is a finding, never the end of the others.
+//! Not here: what a run does (`etl`).
+
+mod local;
+mod source;
+mod warehouse;
+
+use crate::config::model::{Pipeline, Project};
+use crate::error::{Failure, Kind, classify, most_serious};
+use crate::report::plain;
+use crate::secret::Resolver;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What became of one question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Fine.
+    Ok,
+    /// A run works, but somebody should look.
+    Warn,
+    /// A run would fail, with this kind.
+    Fail(Kind),
+}
+
+/// One question and its answer.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// What it is about, such as `source hr_db`.
+    pub about: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The answer.
+    pub said: String,
+    /// What to type next.
+    pub next: Option<String>,
+}
+
+/// The findings about one thing.
+pub struct Findings {
+    about: String,
+    all: Vec<Finding>,
+}
+
+impl Findings {
+    fn about(about: impl Into<String>) -> Self {
+        Findings { about: about.into(), all: Vec::new() }
+    }
+
+    fn add(&mut self, verdict: Verdict, said: impl Into<String>, next: Option<String>) {
+        self.all.push(Finding { about: self.about.clone(), verdict, said: said.into(), next });
+    }
+
+    fn ok(&mut self, said: impl Into<String>) {
+        self.add(Verdict::Ok, said, None);
+    }
+
+    fn warn(&mut self, said: impl Into<String>, next: impl Into<String>) {
+        self.add(Verdict::Warn, said, Some(next.into()));
+    }
+
+    fn fail(&mut self, kind: Kind, said: impl Into<String>, next: impl Into<String>) {
+        self.add(Verdict::Fail(kind), said, Some(next.into()));
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.add(Verdict::Fail(failure.kind), &failure.what, failure.hint.clone());
+    }
+
+    /// The value, or a finding in its place.
+    fn answer<T>(&mut self, asked: anyhow::Result<T>) -> Option<T> {
+        match asked {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failed(&classify(&error));
+                None
+            }
+        }
+    }
+}
+
+/// Everything that was asked.
+pub struct Diagnosis {
+    /// In the order of asking.
+    pub findings: Vec<Finding>,
+}
+
+/// Asks everything about `project` and `pipelines`; one that could not be read is a failure already.
+pub async fn examine(
+    project: &Project,
+    pipelines: &[(String, Result<Pipeline, Failure>)],
+    resolver: &Resolver,
+) -> Diagnosis {
+    let mut findings = local::files(project, pipelines).all;
+    let read: Vec<&Pipeline> = pipelines.iter().filter_map(|(_, pipeline)| pipeline.as_ref().ok()).collect();
+    findings.extend(local::secrets(project, &read, resolver).await.all);
+    findings.extend(local::stage(project, resolver).await.all);
+    findings.extend(warehouse::examine(project, &read, resolver).await.all);
+    let mut by_source: BTreeMap<&str, Vec<&Pipeline>> = BTreeMap::new();
+    for pipeline in read {
+        by_source.entry(&pipeline.source).or_default().push(pipeline);
+    }
+    for (source, pipelines) in by_source {
+        findings.extend(source::examine(project, source, &pipelines, resolver).await.all);
+    }
+    Diagnosis { findings }
+}
+
+impl Diagnosis {
+    /// As a person reads it: what is wrong stands out, and what to type stands below it.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut about = "";
+        for finding in &self.findings {
+            if finding.about != about {
+                let gap = if about.is_empty() { "" } else { "\n" };
+                text.push_str(&format!("{gap}{}\n", finding.about));
+                about = &finding.about;
+            }
+            text.push_str(&format!("  {:<5} {}\n", word(&finding.verdict), finding.said));
+            if let Some(next) = &finding.next {
+                text.push_str(&format!("        -> {next}\n"));
+            }
+        }
+        let count = |wanted: &str| self.findings.iter().filter(|f| word(&f.verdict) == wanted).count();
+        text.push_str(&format!(
+            "\ndoctor: {} ok, {} to look at, {} failed\n",
+            count("ok"),
+            count("warn"),
+            count("FAIL")
+        ));
+        plain(&text)
+    }
+
+    /// For a program.
+    pub fn to_json(&self) -> Value {
+        let one = |finding: &Finding| {
+            let code = match finding.verdict {
+                Verdict::Fail(kind) => Some(kind.exit_code()),
+                _ => None,
+            };
+            let verdict = word(&finding.verdict).to_lowercase();
+            json!({"about": finding.about, "verdict": verdict, "said": finding.said, "next": finding.next, "exit": code})
+        };
+        Value::Array(self.findings.iter().map(one).collect())
+    }
+
+    /// The most serious finding, as the failure of the command.
+    pub fn failure(&self) -> Option<Failure> {
+        let failed = self.findings.iter().filter_map(|finding| match finding.verdict {
+            Verdict::Fail(kind) => {
+                let failure = Failure::new(kind, format!("{}: {}", finding.about, finding.said));
+                Some(finding.next.iter().fold(failure, |failure, next| failure.hint(next)))
+            }
+            _ => None,
+        });
+        let failed: Vec<Failure> = failed.collect();
+        let worst = most_serious(&failed)?;
+        let more = match failed.len() {
+            1 => String::new(),
+            some => format!(" (and {} more)", some - 1),
+        };
+        let mut failure = Failure::new(worst.kind, format!("{}{more}", worst.what));
+        failure.hint.clone_from(&worst.hint);
+        Some(failure)
+    }
+}
+
+fn word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "warn",
+        Verdict::Fail(_) => "FAIL",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_serious_finding_is_the_failure_and_warnings_are_none() {
+        let mut findings = Findings::about("warehouse");
+        findings.warn("old", "Look.");
+        assert!(Diagnosis { findings: findings.all.clone() }.failure().is_none());
+        findings.fail(Kind::Temporary, "down", "Start it.");
+        findings.fail(Kind::Config, "wrong", "Mend it.");
+        let diagnosis = Diagnosis { findings: findings.all };
+        let failure = diagnosis.failure().unwrap();
+        assert_eq!((failure.kind, failure.what.as_str()), (Kind::Config, "warehouse: wrong (and 1 more)"));
+        assert_eq!(failure.hint.as_deref(), Some("Mend it."));
+        assert!(diagnosis.to_text().contains("  FAIL  down\n        -> Start it.\n"));
+    }
+}
