@@ -4,6 +4,7 @@ use super::Findings;
 use crate::config::model::{Pipeline, Project, TableSpec};
 use crate::error::{Kind, nearest_hint};
 use crate::etl::prepare;
+use crate::pg::introspect::Partitions;
 use crate::pg::{Session, SessionOptions, connect, introspect};
 use crate::report::lines::span;
 use crate::secret::Resolver;
@@ -156,7 +157,7 @@ impl Question<'_> {
     async fn tables(&self, pipeline: &Pipeline, findings: &mut Findings) -> Result<()> {
         let names: Vec<TableName> = pipeline.tables.iter().map(|spec| spec.name.clone()).collect();
         let found = introspect::tables(&self.session.client, &names).await?;
-        let all = introspect::names(&self.session.client).await?;
+        let all = introspect::names(&self.session.client, Partitions::Named).await?;
         let all: Vec<String> = all.iter().map(TableName::to_string).collect();
         let access = self.access().await?;
         let before = findings.all.len();

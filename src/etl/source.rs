@@ -10,6 +10,7 @@
 use crate::error::{Failure, nearest_hint};
 use crate::etl::cancel::Cancelling;
 use crate::etl::window::Facts;
+use crate::pg::introspect::Partitions;
 use crate::pg::{Session, SessionOptions, connect, introspect, public};
 use crate::secret::Connection;
 use crate::table::{SourceTable, TableName};
@@ -182,7 +183,7 @@ async fn describe(lead: &Session) -> Result<(String, String)> {
 /// any kind of relation, and needs no more than the right to read one column, unlike LOCK TABLE.
 /// In READ COMMITTED it leaves no snapshot behind.
 async fn lock(lead: &Session, names: &[TableName]) -> Result<()> {
-    let found = introspect::names(&lead.client).await?;
+    let found = introspect::names(&lead.client, Partitions::Named).await?;
     for name in names {
         if !found.contains(name) {
             let near = found.iter().map(TableName::to_string).collect::<Vec<_>>();

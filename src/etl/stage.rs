@@ -145,7 +145,9 @@ impl StageWriter {
         manifest.parts.sort_by(|a, b| (a.table, &a.file).cmp(&(b.table, &b.file)));
         let cannot = || format!("cannot write the manifest of {}", self.directory.display());
         let mut file = tempfile::NamedTempFile::new_in(&self.directory).with_context(cannot)?;
-        serde_json::to_writer(&mut file, &manifest).with_context(cannot)?;
+        let mut value = serde_json::to_value(&manifest)?;
+        value["sha256"] = hash_of(&value).into(); // last, over all before it
+        serde_json::to_writer(&mut file, &value).with_context(cannot)?;
         file.as_file().sync_all().with_context(cannot)?;
         file.persist(self.directory.join(MANIFEST)).with_context(cannot)?;
         File::open(&self.directory).and_then(|dir| dir.sync_all()).with_context(cannot)?;
@@ -263,7 +265,7 @@ pub fn open(directory: &Path, pipeline: &str, run_id: &str) -> Result<Manifest> 
     };
     let torn =
         || Failure::data(format!("cannot load {pipeline}: the stage's manifest is torn")).hint(again.clone());
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| torn())?;
+    let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| torn())?;
     match value.get("schema").and_then(serde_json::Value::as_u64) {
         Some(version) if version == u64::from(SCHEMA) => {}
         Some(version) => {
@@ -274,11 +276,20 @@ pub fn open(directory: &Path, pipeline: &str, run_id: &str) -> Result<Manifest> 
         }
         None => return Err(torn().into()),
     }
+    let kept = value.as_object_mut().and_then(|object| object.shift_remove("sha256"));
+    if kept.as_ref().and_then(serde_json::Value::as_str) != Some(&hash_of(&value)) {
+        return Err(torn().into());
+    }
     let manifest: Manifest = serde_json::from_value(value).map_err(|_| torn())?;
     if manifest.pipeline != pipeline || manifest.run_id != run_id {
         return Err(torn().into());
     }
     Ok(manifest)
+}
+
+/// SHA-256 of a manifest's text, hex: one flipped bit in it is found.
+fn hash_of(manifest: &serde_json::Value) -> String {
+    hex(&Sha256::digest(manifest.to_string()))
 }
 
 /// The stream of one part, as pieces of a COPY stream; hashed as it is read.

@@ -6,6 +6,7 @@
 
 use crate::error::{Failure, nearest_hint};
 use crate::init::propose;
+use crate::pg::introspect::Partitions;
 use crate::pg::{Session, introspect};
 use crate::table::{SourceTable, TableName, quote};
 use anyhow::Result;
@@ -60,7 +61,7 @@ pub struct Seen {
 /// # Errors
 /// 78 when a schema is not there or holds no table; those of the server.
 pub async fn look(session: &Session, schemas: &[String]) -> Result<Seen> {
-    let names = wanted(introspect::names(&session.client).await?, schemas)?;
+    let names = wanted(introspect::names(&session.client, Partitions::LeftOut).await?, schemas)?;
     let tables = introspect::tables(&session.client, &names).await?;
     let failed = |error| session.failure(error, "cannot look at the source");
     let query = "SELECT pg_catalog.current_database()::text,

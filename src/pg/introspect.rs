@@ -54,17 +54,29 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<SourceTa
     Ok(found)
 }
 
+/// Whether a list of names has the partitions of partitioned tables too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitions {
+    /// Each by its own name.
+    Named,
+    /// Only the tables that they are parts of.
+    LeftOut,
+}
+
 /// Names of all relations that could be loaded, outside the system schemas.
 ///
 /// # Errors
 /// As [`public::failure`].
-pub async fn names(client: &Client) -> Result<Vec<TableName>> {
+pub async fn names(client: &Client, partitions: Partitions) -> Result<Vec<TableName>> {
     let query = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND ($1 OR NOT c.relispartition)
           AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2";
-    let rows =
-        client.query(query, &[]).await.map_err(|error| public::failure(error, "cannot read the catalog"))?;
+    let named = partitions == Partitions::Named;
+    let rows = client
+        .query(query, &[&named])
+        .await
+        .map_err(|error| public::failure(error, "cannot read the catalog"))?;
     Ok(rows.iter().map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
 }
 

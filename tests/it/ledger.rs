@@ -55,7 +55,7 @@ async fn a_load_whose_base_has_moved_is_refused_and_names_who_moved_it() {
     says(&pair.command("load", &["--run", "old"]).await.exits(65), &["superseded by run newer"]);
     assert_eq!(pair.versions().await, before);
     pair.command("extract", &["--run", "old2"]).await.succeeds();
-    pair.warehouse.sql("UPDATE sankofa.table_state SET watermark = NULL").await; // state reset
+    pair.sankofa.run(&["state", "reset", "p", "--table", "public.t"]).await.succeeds();
     pair.command("load", &["--run", "old2"]).await.exits(65);
     assert_eq!(pair.versions().await, before);
 }
