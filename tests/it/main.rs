@@ -16,6 +16,7 @@ mod ops;
 mod public;
 mod relations;
 mod quality;
+mod readers;
 mod replay;
 mod signals;
 mod testbed;

@@ -4,7 +4,7 @@
 //! rows, so that ACCESS EXCLUSIVE is not held while they are merged; a rewrite, which somebody has
 //! allowed, is part of the publishing transaction; what is dropped is dropped last.
 
-use super::Publication;
+use super::{Publication, TableJob};
 use crate::error::Failure;
 use crate::etl::contract::{Change, Weight};
 use crate::etl::plan::{Action, TablePlan};
@@ -14,7 +14,7 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// Tries for a short change, each at most 200 ms of waiting.
-const TRIES: u32 = 40;
+const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Short changes, each table in a transaction of its own.
@@ -50,7 +50,7 @@ pub async fn short(session: &Session, table: &TableName, sql: &str) -> Result<()
         }
         tokio::time::sleep(PAUSE * (attempt % 3 + 1)).await;
     }
-    Err(blocked(session, table).await)
+    Err(blocked(session, &[table]).await)
 }
 
 /// Rewrites that were allowed, inside the publishing transaction.
@@ -59,51 +59,85 @@ pub async fn rewrite(publication: &Publication<'_>) -> Result<()> {
         let clauses = clauses(plan, false);
         if !clauses.is_empty() {
             let sql = format!("ALTER TABLE {} {clauses}", plan.target.sql());
-            patiently(publication.session, &sql, &plan.target, TRIES).await?;
+            patiently(publication.session, &sql, &[&plan.target], TRIES).await?;
         }
     }
     Ok(())
 }
 
 /// Columns that are dropped, and keys that have changed: last, when everything else is done.
+///
+/// All tables are locked at once or not at all: whoever reads one of them never waits for the
+/// readers of another.
 pub async fn last(publication: &Publication<'_>) -> Result<()> {
-    for plan in existing(publication) {
-        let target = plan.target.sql();
-        for change in &plan.decision.changes {
-            match change {
-                Change::Dropped { column } if plan.drop => {
-                    let sql = format!("ALTER TABLE {target} DROP COLUMN {}", quote(column));
-                    patiently(publication.session, &sql, &plan.target, TRIES).await?;
-                }
-                Change::Key { to, .. } => {
-                    change_key(publication.session, plan, to).await?;
-                }
-                _ => {}
-            }
+    let mut changes: Vec<(&TableName, String)> = Vec::new();
+    for job in publication.tables.iter().filter(|job| job.plan.action != Action::Create) {
+        let sql = last_of(publication, job).await?;
+        if !sql.is_empty() {
+            changes.push((&job.plan.target, sql));
         }
     }
-    Ok(())
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let (tables, changes): (Vec<&TableName>, Vec<String>) = changes.into_iter().unzip();
+    let names: Vec<String> = tables.iter().map(|table| table.sql()).collect();
+    // Who reads the first waits while the others are locked: 1 s in all.
+    let wait = (1000 / tables.len()).clamp(1, 200);
+    let sql = format!(
+        "SET LOCAL lock_timeout = {wait}; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; {}",
+        names.join(", "),
+        changes.join("; ")
+    );
+    patiently(publication.session, &sql, &tables, TRIES).await
 }
 
-async fn change_key(session: &Session, plan: &TablePlan, to: &[String]) -> Result<()> {
+/// What is to be done to one table last, if anything; the index of a new key is built here, since
+/// readers go on meanwhile.
+async fn last_of(publication: &Publication<'_>, job: &TableJob<'_>) -> Result<String> {
+    let plan = job.plan;
     let target = plan.target.sql();
+    let mut sql = Vec::new();
+    for change in &plan.decision.changes {
+        match change {
+            Change::Dropped { column } if plan.drop => {
+                sql.push(format!("ALTER TABLE {target} DROP COLUMN {}", quote(column)));
+            }
+            Change::Key { to, .. } => sql.push(change_key(publication, job, to).await?),
+            _ => {}
+        }
+    }
+    Ok(sql.join("; "))
+}
+
+async fn change_key(publication: &Publication<'_>, job: &TableJob<'_>, to: &[String]) -> Result<String> {
+    let (session, plan, target) = (publication.session, job.plan, job.plan.target.sql());
     let query = "SELECT conname::text FROM pg_catalog.pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'p'";
     let old = session
         .client
         .query_opt(query, &[&target])
         .await
         .map_err(|error| session.failure(error, &format!("cannot find the key of {}", plan.target)))?;
-    let mut clauses = Vec::new();
-    if let Some(row) = old {
-        clauses.push(format!("DROP CONSTRAINT {}", quote(row.get::<_, &str>(0))));
-    }
+    let old: Option<String> = old.map(|row| row.get(0));
+    let mut clauses: Vec<String> =
+        old.iter().map(|name| format!("DROP CONSTRAINT {}", quote(name))).collect();
     let loosened = plan.contract.columns.iter().filter(|column| !to.contains(&column.name));
     clauses.extend(loosened.map(|column| format!("ALTER COLUMN {} DROP NOT NULL", quote(&column.name))));
-    let mut sql = format!("ALTER TABLE {target} {}", clauses.join(", "));
+    let mut sql = match clauses.is_empty() {
+        true => String::new(),
+        false => format!("ALTER TABLE {target} {}", clauses.join(", ")),
+    };
     if !to.is_empty() {
-        sql.push_str(&format!("; ALTER TABLE {target} ADD PRIMARY KEY ({})", quote_list(to)));
+        let index = format!("sankofa_key_{}_{}", publication.run, job.number);
+        let make = format!("CREATE UNIQUE INDEX {index} ON {target} ({})", quote_list(to));
+        publication.execute(&make, &format!("cannot make the new key of {}", plan.target)).await?;
+        let name = old.unwrap_or_else(|| index.clone());
+        let (separator, name) = (if sql.is_empty() { "" } else { "; " }, quote(&name));
+        sql.push_str(&format!(
+            "{separator}ALTER TABLE {target} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {index}"
+        ));
     }
-    patiently(session, &sql, &plan.target, TRIES).await
+    Ok(sql)
 }
 
 fn existing<'a>(publication: &'a Publication<'_>) -> impl Iterator<Item = &'a TablePlan> {
@@ -121,21 +155,22 @@ pub fn clauses(plan: &TablePlan, drop: bool) -> String {
 ///
 /// # Errors
 /// 75 naming who blocks it.
-pub async fn patiently(session: &Session, sql: &str, table: &TableName, tries: u32) -> Result<()> {
+pub async fn patiently(session: &Session, sql: &str, tables: &[&TableName], tries: u32) -> Result<()> {
     let client = &session.client;
-    let failed = |error| session.failure(error, &format!("cannot lock {table}"));
-    for _ in 0..tries {
+    let failed = |error| session.failure(error, &format!("cannot lock {}", names(tables)));
+    for attempt in 0..tries {
         client.batch_execute("SAVEPOINT patience").await.map_err(failed)?;
         match client.batch_execute(sql).await {
             Ok(()) => return client.batch_execute("RELEASE SAVEPOINT patience").await.map_err(failed),
             Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => {
                 client.batch_execute("ROLLBACK TO SAVEPOINT patience").await.map_err(failed)?;
-                tokio::time::sleep(PAUSE).await;
+                // Out of step with readers that come at a fixed pace.
+                tokio::time::sleep(PAUSE / 3 * (attempt % 3 + 1)).await;
             }
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(blocked(session, table).await)
+    Err(blocked(session, tables).await)
 }
 
 /// Runs `sql` inside the open transaction if all its locks can be had at once; else nothing is done,
@@ -156,20 +191,23 @@ pub async fn at_once(session: &Session, sql: &str) -> Result<bool> {
     }
 }
 
-/// The failure of a lock that could not be had, naming who holds one on the table.
-async fn blocked(session: &Session, table: &TableName) -> anyhow::Error {
+fn names(tables: &[&TableName]) -> String {
+    tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The failure of a lock that could not be had, naming who holds one on the tables.
+async fn blocked(session: &Session, tables: &[&TableName]) -> anyhow::Error {
     let query = "SELECT string_agg(DISTINCT format('server process %s (%s, %s)', a.pid,
             coalesce(nullif(a.application_name, ''), 'unknown program'), a.usename), ', ')
         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
-        WHERE l.granted AND l.relation = pg_catalog.to_regclass($1) AND a.pid <> pg_catalog.pg_backend_pid()";
-    let who = session
-        .client
-        .query_one(query, &[&table.sql()])
-        .await
-        .ok()
-        .and_then(|row| row.get::<_, Option<String>>(0));
+        WHERE l.granted AND a.pid <> pg_catalog.pg_backend_pid() AND l.relation = ANY (
+            SELECT pg_catalog.to_regclass(t.name) FROM pg_catalog.unnest($1::text[]) AS t(name))";
+    let sql: Vec<String> = tables.iter().map(|table| table.sql()).collect();
+    let who =
+        session.client.query_one(query, &[&sql]).await.ok().and_then(|row| row.get::<_, Option<String>>(0));
     Failure::temporary(format!(
-        "cannot lock {table}: it is in use by {}",
+        "cannot lock {}: in use by {}",
+        names(tables),
         who.unwrap_or_else(|| "a session that has just ended".to_owned())
     ))
     .hint("Nothing was published. Run it again, or end the session that is in the way.")

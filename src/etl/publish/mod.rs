@@ -199,7 +199,7 @@ impl Publication<'_> {
             return Ok(());
         }
         for target in targets {
-            alter::patiently(self.session, &lock(&target.sql()), target, LOCK_TRIES).await?;
+            alter::patiently(self.session, &lock(&target.sql()), &[target], LOCK_TRIES).await?;
         }
         Ok(())
     }
