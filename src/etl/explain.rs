@@ -7,7 +7,7 @@
 
 use crate::config::model::{DeleteMode, Mask, TableSpec};
 use crate::etl::contract::{Change, Weight};
-use crate::etl::merge;
+use crate::etl::create;
 use crate::etl::plan::{Action, Reading, TablePlan};
 use crate::etl::predicate;
 use crate::etl::publish;
@@ -203,7 +203,7 @@ impl Around<'_> {
         let (plan, target) = (self.plan, self.plan.target.sql());
         if plan.action == Action::Create {
             let lock = "a new table: nobody waits".to_owned();
-            return vec![Statement { sql: merge::create_target(&plan.target, &plan.layout), lock }];
+            return vec![Statement { sql: create::target_table(&plan.target, &plan.layout), lock }];
         }
         let mut all = Vec::new();
         let clauses = publish::clauses(plan, false);
