@@ -35,8 +35,8 @@ pub async fn before(publication: &Publication<'_>) -> Result<()> {
 /// # Errors
 /// 75 naming who blocks it.
 pub async fn short(session: &Session, table: &TableName, sql: &str) -> Result<()> {
-    let sql =
-        format!("BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '1s'; {sql}; COMMIT");
+    let lock = lock_writers(&table.sql());
+    let sql = format!("BEGIN; {lock}; SET LOCAL statement_timeout = '1s'; {sql}; COMMIT");
     for attempt in 0..TRIES {
         match session.client.batch_execute(&sql).await {
             Ok(()) => return Ok(()),
@@ -51,6 +51,17 @@ pub async fn short(session: &Session, table: &TableName, sql: &str) -> Result<()
         tokio::time::sleep(PAUSE * (attempt % 3 + 1)).await;
     }
     Err(blocked(session, &[table]).await)
+}
+
+/// Keeps other writers, not readers, off `tables`. Waits for longer than `deadlock_timeout`, since only
+/// then does PostgreSQL end an autovacuum that is in the way; that wait holds up no reader. What comes
+/// after it waits at most 200 ms for its locks.
+pub fn lock_writers(tables: &str) -> String {
+    format!(
+        "SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM
+            pg_catalog.current_setting('deadlock_timeout')::interval) * 1000 + 1000)::int::text, true);
+         LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE; SET LOCAL lock_timeout = '200ms'"
+    )
 }
 
 /// Rewrites that were allowed, inside the publishing transaction.

@@ -73,8 +73,8 @@ pub struct Counts {
     live_rows: i64,
 }
 
-/// How long a lock on a target is tried for, 200 ms a try.
-const LOCK_TRIES: u32 = 40;
+/// How often a lock on a target is tried for, 2 s a try unless `deadlock_timeout` was changed.
+const LOCK_TRIES: u32 = 10;
 
 impl Publication<'_> {
     /// Publishes all tables in one commit and returns the final report.
@@ -193,13 +193,12 @@ impl Publication<'_> {
     async fn lock_targets(&self) -> Result<()> {
         let targets = self.tables.iter().map(|job| job.plan).filter(|plan| plan.action != Action::Create);
         let targets: Vec<_> = targets.map(|plan| &plan.target).collect();
-        let lock = |names: &str| format!("LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE");
         let all = targets.iter().map(|target| target.sql()).collect::<Vec<_>>().join(", ");
-        if targets.len() > 1 && alter::at_once(self.session, &lock(&all)).await? {
+        if targets.len() > 1 && alter::at_once(self.session, &alter::lock_writers(&all)).await? {
             return Ok(());
         }
         for target in targets {
-            alter::patiently(self.session, &lock(&target.sql()), &[target], LOCK_TRIES).await?;
+            alter::patiently(self.session, &alter::lock_writers(&target.sql()), &[target], LOCK_TRIES).await?;
         }
         Ok(())
     }
