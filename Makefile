@@ -51,8 +51,8 @@ bench: testbed release ## speed and memory beside psql and other tools (bench/ru
 	$(WITH) bench/run.sh
 
 .PHONY: soak
-soak: testbed ## the long tests, marked #[ignore]: hours
-	$(WITH) cargo test --locked --release -- --ignored --test-threads=1
+soak: testbed ## the long tests and the long sizes of others: hours
+	SANKOFA_SOAK=1 $(WITH) cargo test --locked --release -- --include-ignored --test-threads=1
 
 .PHONY: clean
 clean: ## remove .testbed/, leftover servers and target/

@@ -151,7 +151,7 @@ impl Replay {
         let moment = self.source.value(&moment).await;
         self.source.advance_to(moment.split('+').next().unwrap()).await;
         let id = format!("day/{day}");
-        let steps: &[&'static str] = if day % 2 == 0 { &STEPS[..1] } else { &STEPS[1..] };
+        let steps: &[&'static str] = if day.is_multiple_of(2) { &STEPS[..1] } else { &STEPS[1..] };
         for step in steps {
             self.step(step, &id, if day == 0 { 0 } else { kills }).await;
         }
@@ -211,7 +211,7 @@ impl Replay {
         let gone: BTreeSet<String> = ever.difference(&now).cloned().collect();
         assert_eq!(marked.len(), gone.len(), "{name} on day {day}: soft-deleted");
         assert!(marked == gone, "{name} on day {day}: soft-deleted");
-        if day % 7 == 0 {
+        if day.is_multiple_of(7) {
             eprintln!("{name}, day {day}: {} of {} keys are soft-deleted", gone.len(), ever.len());
         }
     }
