@@ -12,7 +12,7 @@ use crate::etl::layout::Layout;
 use crate::etl::window::{self, Bound, Facts, KeyKind, ReplicationKey, Watermark};
 use crate::ledger::state::TableState;
 use crate::pg::copy::hex;
-use crate::table::{SourceTable, TableName, quote};
+use crate::table::{SourceTable, TableName, quote_if_needed};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -286,8 +286,9 @@ fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Resu
 /// Whether the warehouse table has the column with this type.
 pub fn fits(there: &SourceTable, column: &str, sql: &str) -> bool {
     there.column(column).is_some_and(|found| {
-        let qualified = format!("{}.{}", quote(&found.column_type.schema), quote(&found.column_type.name));
-        found.column_type.sql == sql || sql.starts_with(&qualified)
+        let of = &found.column_type;
+        let qualified = format!("{}.{}", quote_if_needed(&of.schema), quote_if_needed(&of.name));
+        of.sql == sql || sql.starts_with(&qualified)
     })
 }
 

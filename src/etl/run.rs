@@ -308,7 +308,8 @@ async fn stream(
     complete(&writers, opened.run, &prepared.plans).await?;
     let jobs = jobs(&prepared.plans, &prepared.specs, &extracted, &prepared.caps);
     let done = request.publish(opened, jobs, &facts, report).await?;
-    let _ = staging::sweep(publisher, &request.pipeline.name, None).await; // else the next run does
+    // By the second session: the publisher may be gone with its answer. Else the next run does it.
+    let _ = staging::sweep(&opened.target.second, &request.pipeline.name, None).await;
     Ok(done)
 }
 

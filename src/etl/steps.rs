@@ -192,7 +192,7 @@ impl StageJob<'_> {
         let manifest = self.manifest;
         let jobs = jobs(&manifest.plans, &specs, &manifest.extracted, &manifest.caps);
         let done = self.request.publish(self.opened, jobs, &manifest.facts, report).await?;
-        let _ = staging::sweep(&self.opened.target.publisher, &self.request.pipeline.name, None).await;
+        let _ = staging::sweep(&self.opened.target.second, &self.request.pipeline.name, None).await;
         Ok(done)
     }
 

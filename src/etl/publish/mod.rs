@@ -198,7 +198,8 @@ impl Publication<'_> {
             return Ok(());
         }
         for target in targets {
-            alter::patiently(self.session, &alter::lock_writers(&target.sql()), &[target], LOCK_TRIES).await?;
+            alter::patiently(self.session, &alter::lock_writers(&target.sql()), &[target], LOCK_TRIES)
+                .await?;
         }
         Ok(())
     }
