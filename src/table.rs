@@ -226,6 +226,15 @@ impl SourceTable {
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }
+
+    /// Whether it has the column `name` with the type spelled `sql`, however the search path stands.
+    pub fn fits(&self, name: &str, sql: &str) -> bool {
+        self.column(name).is_some_and(|found| {
+            let of = &found.column_type;
+            let qualified = format!("{}.{}", quote_if_needed(&of.schema), quote_if_needed(&of.name));
+            of.sql == sql || sql.starts_with(&qualified)
+        })
+    }
 }
 
 #[cfg(test)]

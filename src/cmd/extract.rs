@@ -3,6 +3,7 @@
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
 use super::open::open;
+use super::plan;
 use crate::etl::{self, run::skip_if_empty};
 use crate::report::Report;
 
@@ -22,6 +23,11 @@ pub struct Args {
 /// # Errors
 /// See DESIGN.md 3.1 and 3.2.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
+    if args.step.dry_run {
+        let StepArgs { pipeline, allow_rewrite, .. } = args.step;
+        return plan::run(plan::Args { pipeline, check: false, allow_rewrite, select: args.select }, context)
+            .await;
+    }
     let open = open(context, &args.step.pipeline)?;
     let request = open.request("extract", &args.step, &args.select)?;
     let report = etl::steps::extract(&request, &open.hands(context), context.report()).await?;

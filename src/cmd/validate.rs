@@ -21,6 +21,9 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let open = open(context, &args.step.pipeline)?;
     let request = open.request("validate", &args.step, &SelectArgs::default())?;
+    if args.step.dry_run {
+        return etl::inspect::inspect(&request, &open.hands(context), context.report()).await;
+    }
     let report = etl::steps::validate(&request, &open.hands(context), context.report()).await?;
     Ok(skip_if_empty(report, args.step.skip_if_empty)?)
 }

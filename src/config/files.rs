@@ -2,7 +2,7 @@
 //!
 //! In:    a project directory, the process's environment.
 //! Out:   bytes with the name an error gives them.
-//! Holds: at most [`yaml::MAX_BYTES`] of any file are read; an SQL file lies inside the project, also
+//! Holds: at most `yaml::MAX_BYTES` of any file are read; an SQL file lies inside the project, also
 //!        when links are followed.
 
 use super::node::{Fault, suggest};

@@ -2,7 +2,7 @@
 //!
 //! In:    the text of `SANKOFA_PIPELINE`: YAML, JSON, or gzip and base64 of either.
 //! Out:   the bytes of the document.
-//! Holds: what is unpacked is at most [`yaml::MAX_BYTES`] long, whatever the packed text claims.
+//! Holds: what is unpacked is at most `yaml::MAX_BYTES` long, whatever the packed text claims.
 
 use super::node::Fault;
 use super::yaml;
@@ -16,7 +16,7 @@ const PACKED: &str = "H4sI";
 /// Unpacks `text` if it is packed.
 ///
 /// # Errors
-/// A [`Fault`] when it is packed badly or too long.
+/// A fault when it is packed badly or too long.
 pub fn document(text: &str) -> Result<Vec<u8>, Fault> {
     let text = text.trim();
     if !text.starts_with(PACKED) || text.contains(':') {

@@ -6,6 +6,7 @@ pub mod create;
 pub mod extract;
 pub mod explain;
 pub mod extracted;
+pub mod inspect;
 pub mod layout;
 pub mod merge;
 pub mod plan;

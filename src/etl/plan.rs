@@ -12,7 +12,7 @@ use crate::etl::layout::Layout;
 use crate::etl::window::{self, Bound, Facts, KeyKind, ReplicationKey, Watermark};
 use crate::ledger::state::TableState;
 use crate::pg::copy::hex;
-use crate::table::{SourceTable, TableName, quote_if_needed};
+use crate::table::{SourceTable, TableName};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -141,7 +141,7 @@ pub fn plan(mut inputs: Inputs<'_>) -> Result<TablePlan> {
     let kept =
         |column: &str| inputs.target.and_then(|there| there.column(column)).map(|c| &c.column_type.sql);
     let misfit = |column: &str, target: &str| {
-        let misfits = inputs.target.is_some_and(|there| !fits(there, column, target));
+        let misfits = inputs.target.is_some_and(|there| !there.fits(column, target));
         kept(column).filter(|_| misfits).cloned()
     };
     let changes = changes.into_iter().map(|change| change.returned(misfit)).collect();
@@ -271,8 +271,7 @@ fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Resu
         .hint("Rename it, or set another `target:` for the table."));
     }
     if inputs.state.is_none()
-        && let Some(column) =
-            contract.columns.iter().find(|column| !fits(there, &column.name, &column.target))
+        && let Some(column) = contract.columns.iter().find(|column| !there.fits(&column.name, &column.target))
     {
         return Err(Failure::data(format!(
             "cannot load {target}: the table is there, but its column {:?} is not {}",
@@ -281,15 +280,6 @@ fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Resu
         .hint("Drop or rename the table in the warehouse; the ledger knows nothing of it."));
     }
     Ok(())
-}
-
-/// Whether the warehouse table has the column with this type.
-pub fn fits(there: &SourceTable, column: &str, sql: &str) -> bool {
-    there.column(column).is_some_and(|found| {
-        let of = &found.column_type;
-        let qualified = format!("{}.{}", quote_if_needed(&of.schema), quote_if_needed(&of.name));
-        of.sql == sql || sql.starts_with(&qualified)
-    })
 }
 
 fn reading(

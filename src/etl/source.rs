@@ -345,7 +345,7 @@ impl Source {
         Ok(pids)
     }
 
-    /// Runs `reading` unless our locks hold up another session for [`PATIENCE`].
+    /// Runs `reading` unless our locks hold up another session for 5 s.
     ///
     /// # Errors
     /// `reading`'s own; 75 naming who waits.

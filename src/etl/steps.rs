@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::etl::cancel::Cancelling;
 use crate::etl::extract::Destination;
 use crate::etl::extracted::Extracted;
+use crate::etl::inspect;
 use crate::etl::plan::{Action, TablePlan};
 use crate::etl::publish::{self, Publication};
 use crate::etl::quality::{self, Checked};
@@ -24,7 +25,6 @@ use crate::report::{Report, TableFigures};
 use crate::table::literal;
 use anyhow::Result;
 use futures_util::future::try_join_all;
-use secrecy::ExposeSecret;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -92,7 +92,7 @@ async fn write_stage(
 }
 
 /// The figures of a table that is read and not yet published.
-fn staged(plan: &TablePlan, extracted: &Extracted) -> TableFigures {
+pub fn staged(plan: &TablePlan, extracted: &Extracted) -> TableFigures {
     TableFigures {
         table: plan.name.to_string(),
         target: plan.target.to_string(),
@@ -173,7 +173,7 @@ impl StageJob<'_> {
             self.fill().await?;
             self.publication(&specs, false).rehearse().await?
         } else {
-            self.read_through().await?;
+            inspect::read_through(self.request, self.hands, self.manifest).await?;
             self.known(&specs)
         };
         publish::keep_checks(&self.opened.target.publisher, self.opened.run, &checked).await?;
@@ -279,7 +279,7 @@ impl StageJob<'_> {
     async fn copy_parts(&self, writers: &[Session]) -> Result<()> {
         let progress = Progress::start(format!("loading {}", self.request.pipeline.name), self.hands.shown);
         let counters = counters(&progress, &self.manifest.plans);
-        let identity = self.identity().await?;
+        let identity = inspect::identity(self.request, self.hands, self.manifest).await?;
         let mut parts: Vec<&Part> = self.manifest.parts.iter().collect();
         parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
         let queue = Mutex::new(VecDeque::from(parts));
@@ -317,18 +317,6 @@ impl StageJob<'_> {
         writer.end().await.map(drop)
     }
 
-    /// Reads every part to its end without loading it: its hash is checked on the way.
-    async fn read_through(&self) -> Result<()> {
-        let identity = self.identity().await?;
-        for part in &self.manifest.parts {
-            let mut pieces = stage::read_part(&self.directory, part, identity.clone());
-            while let Some(piece) = pieces.recv().await {
-                piece?;
-            }
-        }
-        Ok(())
-    }
-
     /// The checks whose figures the stage itself tells.
     fn known(&self, specs: &[&TableSpec]) -> Vec<Checked> {
         let tables = specs.iter().zip(&self.manifest.plans).zip(&self.manifest.extracted);
@@ -349,20 +337,6 @@ impl StageJob<'_> {
             })
             .collect()
     }
-
-    /// The identity that opens the stage, if it is encrypted.
-    async fn identity(&self) -> Result<Option<age::x25519::Identity>> {
-        if !self.manifest.parts.iter().any(|part| part.file.ends_with(".age")) {
-            return Ok(None);
-        }
-        let Some(id) = &settings(self.request)?.identity else { return Ok(None) };
-        let text = self.hands.resolver.variable(id).await?;
-        let identity = text.expose_secret().trim().parse::<age::x25519::Identity>().map_err(|_| {
-            Failure::permission(format!("cannot open the stage: variable {id} holds no age identity"))
-                .hint("It begins with AGE-SECRET-KEY-1.")
-        })?;
-        Ok(Some(identity))
-    }
 }
 
 /// Whether all staging tables of the run carry `seal`: `validate` has filled them.
@@ -379,7 +353,11 @@ async fn sealed(session: &Session, run: i64, plans: &[TablePlan], seal: &str) ->
     Ok(usize::try_from(row.get::<_, i64>(0)).ok() == Some(plans.len()))
 }
 
-fn settings<'a>(request: &Request<'a>) -> Result<&'a Stage, Failure> {
+/// The stage's settings.
+///
+/// # Errors
+/// 78 when there are none.
+pub fn settings<'a>(request: &Request<'a>) -> Result<&'a Stage, Failure> {
     request.project.stage.as_ref().ok_or_else(|| {
         Failure::config(format!(
             "cannot {} {}: sankofa.yaml has no `stage:`",
@@ -389,6 +367,10 @@ fn settings<'a>(request: &Request<'a>) -> Result<&'a Stage, Failure> {
     })
 }
 
-fn directory(request: &Request<'_>) -> Result<PathBuf, Failure> {
+/// Where the run's stage lies.
+///
+/// # Errors
+/// As [`settings`].
+pub fn directory(request: &Request<'_>) -> Result<PathBuf, Failure> {
     Ok(stage::directory(&settings(request)?.directory, &request.pipeline.name, request.run_id))
 }

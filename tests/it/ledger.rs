@@ -298,3 +298,20 @@ async fn a_warehouse_whose_disk_is_full_is_75_with_nothing_half_done() {
     pair.sync(&[]).await.succeeds();
     assert_eq!(pair.there("SELECT DISTINCT v FROM w.t").await, "b");
 }
+
+#[tokio::test]
+async fn a_dry_run_of_any_step_tells_what_it_would_do_and_touches_nothing() {
+    let pair = Pair::new(TABLE, BY_U).await;
+    for command in ["sync", "extract"] {
+        pair.command(command, &["--run", "dry", "--dry-run"]).await.succeeds();
+    }
+    assert_eq!(pair.there("SELECT to_regnamespace('sankofa'), to_regnamespace('w')").await, "-|-");
+    pair.command("extract", &["--run", "dry"]).await.succeeds();
+    let before = pair.there("SELECT status, attempt FROM sankofa.run").await;
+    for command in ["validate", "load"] {
+        let told = pair.command(command, &["--run", "dry", "--dry-run"]).await.succeeds().json();
+        assert_eq!(told["tables"][0]["staged"], 10);
+    }
+    assert_eq!(pair.there("SELECT status, attempt FROM sankofa.run").await, before);
+    assert_eq!(pair.there("SELECT to_regclass('w.t')").await, "-");
+}

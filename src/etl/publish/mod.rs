@@ -18,7 +18,7 @@ use crate::config::model::{Pipeline, TableSpec, Warehouse};
 use crate::error::{Failure, Kind};
 use crate::etl::extracted::Extracted;
 use crate::etl::layout::METADATA;
-use crate::etl::plan::{Action, TablePlan, fits};
+use crate::etl::plan::{Action, TablePlan};
 use crate::etl::predicate;
 use crate::etl::quality::Checked;
 use crate::etl::window::{self, Facts, Seen, Watermark};
@@ -213,7 +213,7 @@ impl Publication<'_> {
         for plan in existing {
             let there = found.iter().find(|table| table.name == plan.target);
             let misfit =
-                plan.contract.columns.iter().find(|c| !there.is_some_and(|t| fits(t, &c.name, &c.target)));
+                plan.contract.columns.iter().find(|c| !there.is_some_and(|t| t.fits(&c.name, &c.target)));
             let ours = METADATA.iter().all(|(name, _)| there.is_some_and(|t| t.column(name).is_some()));
             if let Some(column) = misfit {
                 let (target, name, sql) = (&plan.target, &column.name, &column.target);
