@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::ffi::CString;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +15,17 @@ fn sankofa(words: &[&str]) -> Command {
     for name in ["SANKOFA_LOG_FORMAT", "SANKOFA_RESULT_FILE", "SANKOFA_RESULT_LINE"] {
         command.env_remove(name);
     }
+    // A shell starts what runs in the background with SIGINT ignored, and a signal that was ignored
+    // stays so: the tests may run there.
+    // SAFETY: `signal` may be called between fork and exec.
+    unsafe { command.pre_exec(default_interrupt) };
     command
+}
+
+fn default_interrupt() -> std::io::Result<()> {
+    // SAFETY: no handler is given.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    Ok(())
 }
 
 fn text(bytes: &[u8]) -> &str {

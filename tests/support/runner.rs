@@ -99,6 +99,9 @@ impl Sankofa {
         command.args(&args).current_dir(self.folder()).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // A shell starts what runs in the background with SIGINT ignored; the tests may run there.
+        // SAFETY: `signal` may be called between fork and exec.
+        unsafe { command.pre_exec(default_interrupt) };
         let mut child = command.spawn().expect("starting the program");
         let stdout = collect(child.stdout.take().expect("its standard output"));
         let stderr = collect(child.stderr.take().expect("its standard error"));
@@ -321,4 +324,10 @@ mod tests {
     async fn waiting_for_words_of_a_run_that_ended_without_them_fails() {
         shell("echo other >&2").says("extracted").await;
     }
+}
+
+fn default_interrupt() -> std::io::Result<()> {
+    // SAFETY: no handler is given.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    Ok(())
 }
