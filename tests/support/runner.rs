@@ -289,6 +289,12 @@ impl Finished {
     }
 }
 
+fn default_interrupt() -> std::io::Result<()> {
+    // SAFETY: no handler is given.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,10 +330,4 @@ mod tests {
     async fn waiting_for_words_of_a_run_that_ended_without_them_fails() {
         shell("echo other >&2").says("extracted").await;
     }
-}
-
-fn default_interrupt() -> std::io::Result<()> {
-    // SAFETY: no handler is given.
-    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-    Ok(())
 }
