@@ -12,10 +12,12 @@ pub mod process;
 
 pub mod secret;
 pub mod pg;
+pub mod store;
 
 pub mod config;
 pub mod ledger;
 pub mod etl;
+pub mod backup;
 pub mod init;
 pub mod doctor;
 

@@ -17,11 +17,16 @@ pub mod extract;
 pub mod validate;
 pub mod load;
 pub mod sync;
+pub mod backup;
+pub mod restore;
+pub mod drill;
+pub mod backups;
 pub mod state;
 pub mod doctor;
 pub mod config;
 pub mod warehouse;
 pub mod prune;
+pub mod keygen;
 pub mod completions;
 pub mod man;
 
@@ -57,11 +62,16 @@ pub enum Command {
     Validate(validate::Args),
     Load(load::Args),
     Sync(sync::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Drill(drill::Args),
+    Backups(backups::Args),
     State(state::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Warehouse(warehouse::Args),
     Prune(prune::Args),
+    Keygen(keygen::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -165,11 +175,16 @@ impl Command {
             Command::Validate(_) => "validate",
             Command::Load(_) => "load",
             Command::Sync(_) => "sync",
+            Command::Backup(_) => "backup",
+            Command::Restore(_) => "restore",
+            Command::Drill(_) => "drill",
+            Command::Backups(_) => "backups",
             Command::State(args) => args.name(),
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),
             Command::Warehouse(args) => args.name(),
             Command::Prune(_) => "prune",
+            Command::Keygen(_) => "keygen",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
         }
@@ -187,11 +202,16 @@ impl Command {
             Command::Validate(args) => validate::run(args, context).await,
             Command::Load(args) => load::run(args, context).await,
             Command::Sync(args) => sync::run(args, context).await,
+            Command::Backup(args) => backup::run(args, context).await,
+            Command::Restore(args) => restore::run(args, context).await,
+            Command::Drill(args) => drill::run(args, context).await,
+            Command::Backups(args) => backups::run(args, context).await,
             Command::State(args) => state::run(args, context).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Config(args) => config::run(args, context).await,
             Command::Warehouse(args) => warehouse::run(args, context).await,
             Command::Prune(args) => prune::run(args, context).await,
+            Command::Keygen(args) => keygen::run(args, context).await,
             Command::Completions(args) => completions::run(args, context).await,
             Command::Man(args) => man::run(args, context).await,
         }

@@ -329,3 +329,14 @@ pub enum Severity {
     /// Nothing is published (65).
     Fail,
 }
+
+/// How the archive is packed before it is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// zstd, unpacked by `zstd -d`.
+    #[default]
+    Zstd,
+    /// gzip of several members, unpacked by `gunzip`.
+    Gzip,
+}

@@ -1,0 +1,9 @@
+//! Bytes: database -> store, and back.
+//!
+//! In:    a resolved database, sessions and stores that are open.
+//! Out:   backups that carry the proof of what they hold; databases restored from them and proven equal.
+//! Holds: no manifest, no backup; what is restored is compared to what was dumped before it is called done.
+//! Not here: rows on their way to the warehouse (`etl`).
+
+pub mod manifest;
+pub mod proof;
