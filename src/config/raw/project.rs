@@ -3,11 +3,11 @@
 //! In:    a tree. Out: [`ProjectFile`]. Not here: what is filled in (`resolve::project`).
 
 use super::Ordered;
-use crate::config::model::Mask;
+use crate::config::model::{Codec, Mask};
 use crate::config::words::Length;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 /// The operator's half of a project: where secrets, stores and the warehouse are, what is backed up,
 /// and what no pipeline may read. It never holds a secret: connections are names.
@@ -277,10 +277,37 @@ pub struct BackupKeys {
     pub prune_connection: Option<String>,
     /// Which one scheduler starts it.
     pub scheduled_by: Option<Scheduler>,
+    /// Variables with the identities that open its backups, asked in order; `age_identity` by default.
+    pub identities: Option<Vec<String>>,
+    /// How the archive is packed before it is encrypted; zstd by default.
+    pub codec: Option<Codec>,
+    /// Object Lock of everything that is uploaded; none by default.
+    pub lock: Option<Lock>,
+}
+
+/// Object Lock: until when the store refuses to delete what was uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// Days from the upload.
+    #[schemars(range(min = 1))]
+    pub days: u32,
+    /// Who may end it early.
+    pub mode: LockMode,
+}
+
+/// Who may end an Object Lock early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    /// Who has the right to bypass it.
+    Governance,
+    /// Nobody.
+    Compliance,
 }
 
 /// What is kept of a database's backups.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
     /// Days.
@@ -288,10 +315,19 @@ pub struct Keep {
     /// The newest good ones stay, whatever their age.
     #[schemars(range(min = 1))]
     pub at_least: u32,
+    /// Of this many days the last one stays.
+    #[serde(default)]
+    pub daily: u32,
+    /// Of this many weeks the last one stays.
+    #[serde(default)]
+    pub weekly: u32,
+    /// Of this many months the last one stays.
+    #[serde(default)]
+    pub monthly: u32,
 }
 
 /// Who starts a backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheduler {
     /// Nomad.
