@@ -6,5 +6,6 @@
 //! Not here: rows on their way to the warehouse (`etl`).
 
 pub mod manifest;
+pub mod names;
 pub mod proof;
 pub mod stores;
