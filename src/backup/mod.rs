@@ -9,6 +9,8 @@ pub mod archive;
 pub mod codec;
 mod gzip;
 pub mod manifest;
+pub mod names;
 pub mod proof;
 pub mod seal;
+pub mod stores;
 pub mod tally;
