@@ -9,7 +9,7 @@
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Body, Client, RequestBuilder, Response, redirect};
 use std::error::Error;
 use std::io;
@@ -67,24 +67,29 @@ pub fn client(connect: Duration) -> Result<Client> {
 /// # Errors
 /// [`Broken`] when no whole answer came within `bounds`.
 pub async fn exchange(request: RequestBuilder, body: Bytes, bounds: Bounds) -> Result<Answer, Broken> {
-    let overall = async {
-        let response = send(request, body, bounds.idle).await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let mut pieces = std::pin::pin!(pieces(response, bounds.idle));
-        let mut whole = BytesMut::new();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece?;
-            if whole.len() + piece.len() > ANSWER_BYTES {
-                return Err(Broken {
-                    what: format!("an answer of more than {ANSWER_BYTES} bytes"),
-                    reached: true,
-                });
-            }
-            whole.extend_from_slice(&piece);
-        }
-        Ok(Answer { status, headers, body: whole.freeze() })
-    };
+    let overall = async { whole(send(request, body, bounds.idle).await?, bounds.idle).await };
     tokio::time::timeout(bounds.overall, overall).await.unwrap_or_else(|_| Err(too_slow(bounds.overall)))
+}
+
+/// Reads the rest of an answer.
+///
+/// # Errors
+/// [`Broken`] when it ends early, nothing came for `idle`, or it is too long to be an answer.
+pub async fn whole(response: Response, idle: Duration) -> Result<Answer, Broken> {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let mut pieces = std::pin::pin!(pieces(response, idle));
+    let mut whole = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        if whole.len() + piece.len() > ANSWER_BYTES {
+            return Err(Broken {
+                what: format!("an answer of more than {ANSWER_BYTES} bytes"),
+                reached: true,
+            });
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Answer { status, headers, body: whole.freeze() })
 }
 
 /// Sends `request` with `body` and waits for the head of the answer.
@@ -96,7 +101,8 @@ pub async fn send(request: RequestBuilder, body: Bytes, idle: Duration) -> Resul
     let request = if body.is_empty() {
         request
     } else {
-        request.header(CONTENT_LENGTH, body.len()).body(in_pieces(body, start, moved.clone()))
+        let length = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(body.len()))]);
+        request.headers(length).body(in_pieces(body, start, moved.clone())) // replaces one that is there
     };
     let mut sent = std::pin::pin!(request.send());
     loop {
