@@ -7,4 +7,6 @@
 
 pub mod archive;
 pub mod manifest;
+pub mod names;
 pub mod proof;
+pub mod stores;

@@ -9,6 +9,7 @@
 pub mod b2;
 pub mod http;
 pub mod retry;
+pub mod directory;
 
 use anyhow::Result;
 use bytes::Bytes;
