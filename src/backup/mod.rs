@@ -5,10 +5,15 @@
 //! Holds: no manifest, no backup; what is restored is compared to what was dumped before it is called done.
 //! Not here: rows on their way to the warehouse (`etl`).
 
+pub mod archive;
+pub mod codec;
+mod gzip;
 pub mod inventory;
 pub mod manifest;
 pub mod names;
 pub mod proof;
 pub mod prune;
 pub mod retention;
+pub mod seal;
 pub mod stores;
+pub mod tally;

@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
+mod b2_faults;
+mod b2_stand_in;
 mod connect;
 mod init;
 mod contract;

@@ -11,6 +11,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod account;
+pub mod b2;
 mod bed;
 mod database;
 mod frames;
@@ -22,7 +23,7 @@ mod runner;
 mod server;
 mod standby;
 
-pub use bed::client_program;
+pub use bed::{CLIENT_MAJORS, client_program, has_clients};
 pub use database::{Database, Row, quote};
 pub use frames::Direction;
 pub use pooler::Pooler;
