@@ -8,9 +8,12 @@
 pub mod archive;
 pub mod codec;
 mod gzip;
+pub mod inventory;
 pub mod manifest;
 pub mod names;
 pub mod proof;
+pub mod prune;
+pub mod retention;
 pub mod seal;
 pub mod stores;
 pub mod tally;
