@@ -7,13 +7,21 @@
 
 pub mod archive;
 pub mod codec;
+pub mod dump;
+pub mod earlier;
 mod gzip;
 pub mod inventory;
+pub mod keep;
 pub mod manifest;
 pub mod names;
+pub mod outcome;
+pub mod ping;
 pub mod proof;
 pub mod prune;
 pub mod retention;
+pub mod run;
 pub mod seal;
+pub mod source;
 pub mod stores;
+pub mod stream;
 pub mod tally;
