@@ -13,6 +13,7 @@
 mod account;
 mod bed;
 mod database;
+mod dumps;
 mod frames;
 mod guard;
 mod pooler;
@@ -24,6 +25,7 @@ mod standby;
 
 pub use bed::{CLIENT_MAJORS, client_program, has_clients};
 pub use database::{Database, Row, quote};
+pub use dumps::independent_reader;
 pub use frames::Direction;
 pub use pooler::Pooler;
 pub use proxy::{Deed, Proxy, Rule, Seen};
