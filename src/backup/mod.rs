@@ -6,5 +6,11 @@
 //! Not here: rows on their way to the warehouse (`etl`).
 
 pub mod archive;
+pub mod codec;
+mod gzip;
 pub mod manifest;
+pub mod names;
 pub mod proof;
+pub mod seal;
+pub mod stores;
+pub mod tally;
