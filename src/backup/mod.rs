@@ -11,6 +11,7 @@ mod gzip;
 pub mod manifest;
 pub mod names;
 pub mod proof;
+pub mod prove;
 pub mod seal;
 pub mod stores;
 pub mod tally;
