@@ -17,6 +17,7 @@ pub mod names;
 pub mod outcome;
 pub mod ping;
 pub mod proof;
+pub mod prove;
 pub mod prune;
 pub mod retention;
 pub mod run;
