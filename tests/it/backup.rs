@@ -436,6 +436,25 @@ async fn a_second_backup_names_the_first_and_one_that_takes_over_is_the_only_one
 }
 
 #[tokio::test]
+async fn memory_stays_below_128_mib_whatever_the_size_and_the_codec() {
+    // Half of a hundred MiB, in rows of 1 MiB and of 1 KiB.
+    let bed = Bed::new(
+        16,
+        "CREATE TABLE wide AS SELECT string_agg(md5((g * 40000 + n)::text), '') AS v
+             FROM generate_series(1, 24) g, generate_series(1, 32768) n GROUP BY g;
+         CREATE TABLE narrow AS SELECT repeat(md5(g::text), 32) AS v FROM generate_series(1, 24 * 1024) g",
+    )
+    .await;
+    for codec in ["zstd", "gzip"] {
+        bed.project(&format!(", codec: {codec}"), "");
+        let done = bed.backup(&[]).await.succeeds();
+        assert!(done.json()["bytes"].as_u64().unwrap() > 48 << 20, "{}", done.told());
+        assert!((1..128 * 1024).contains(&done.peak_kib), "{codec}: {} KiB", done.peak_kib);
+        eprintln!("{codec}: peak {} KiB, {} ms", done.peak_kib, done.json()["duration_ms"]);
+    }
+}
+
+#[tokio::test]
 async fn the_same_run_again_is_already_done_with_the_recorded_result() {
     let bed = Bed::new(16, TABLES).await;
     let first = bed.backup(&["--run", "etl/scheduled__2026-11-21"]).await.succeeds().json();
