@@ -21,6 +21,7 @@ mod relations;
 mod quality;
 mod readers;
 mod replay;
+mod s3;
 mod signals;
 mod testbed;
 mod types;
