@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod b2_faults;
+mod b2_stand_in;
 mod connect;
 mod init;
 mod contract;
