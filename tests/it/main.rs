@@ -4,6 +4,7 @@
 mod support;
 
 mod archive;
+mod b2;
 mod b2_faults;
 mod b2_stand_in;
 mod connect;
