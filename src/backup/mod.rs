@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod codec;
+pub mod coverage;
 mod gzip;
 pub mod inventory;
 pub mod manifest;
