@@ -7,10 +7,14 @@
 
 pub mod archive;
 pub mod codec;
+pub mod coverage;
 mod gzip;
+pub mod inventory;
 pub mod manifest;
 pub mod names;
 pub mod proof;
+pub mod prune;
+pub mod retention;
 pub mod seal;
 pub mod stores;
 pub mod tally;
