@@ -15,6 +15,7 @@ pub mod names;
 pub mod proof;
 pub mod prune;
 pub mod retention;
+pub mod prove;
 pub mod seal;
 pub mod stores;
 pub mod tally;
