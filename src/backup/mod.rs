@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod codec;
 pub mod coverage;
+pub mod drills;
 mod gzip;
 pub mod inventory;
 pub mod manifest;
@@ -18,3 +19,4 @@ pub mod retention;
 pub mod seal;
 pub mod stores;
 pub mod tally;
+pub mod verify;
