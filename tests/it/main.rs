@@ -4,6 +4,7 @@
 mod support;
 
 mod archive;
+mod b2;
 mod b2_faults;
 mod b2_stand_in;
 mod connect;
@@ -21,6 +22,7 @@ mod relations;
 mod quality;
 mod readers;
 mod replay;
+mod s3;
 mod signals;
 mod testbed;
 mod types;
