@@ -189,7 +189,7 @@ impl Command {
             Command::Backup(_) => "backup",
             Command::Restore(_) => "restore",
             Command::Drill(_) => "drill",
-            Command::Backups(_) => "backups",
+            Command::Backups(args) => args.name(),
             Command::State(args) => args.name(),
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),
