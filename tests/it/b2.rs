@@ -285,6 +285,27 @@ async fn an_upload_url_never_has_two_uploads_and_two_parts_at_most_are_on_their_
 }
 
 #[tokio::test]
+async fn while_b2_stands_still_three_parts_are_held_and_no_more_is_taken() {
+    let b2 = stand_in();
+    let patient = Tuning { idle: Duration::from_secs(60), ..brisk() };
+    let store = open_tuned(&b2, &b2.key(KeySpec::all()), None, patient);
+    b2.fault(Fault::on("b2_upload_part").does(What::Stall));
+    let mut upload = store.begin("hr/dump", &Terms::default()).await.unwrap();
+    let mut taken = 0;
+    loop {
+        let fed = upload.feed(Bytes::from(vec![0; 1000]));
+        match tokio::time::timeout(Duration::from_millis(300), fed).await {
+            Ok(fed) => fed.unwrap(),
+            Err(_) => break,
+        }
+        taken += 1000;
+    }
+    assert_eq!(taken, 3 * PART);
+    upload.cancel().await;
+    assert_eq!(b2.unfinished(BUCKET), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_finish_whose_answer_is_lost_is_found_even_when_the_list_lags() {
     let b2 = stand_in();
     b2.switch(|switches| switches.list_lag = 3);
@@ -539,6 +560,32 @@ async fn rules_are_read_and_set_without_touching_those_of_others_and_a_conflict_
     let revision = b2.bucket_json(BUCKET)["revision"].clone();
     assert!(store.set_rules("", 30).await.unwrap());
     assert_eq!(b2.bucket_json(BUCKET)["revision"], revision, "what is right is not written again");
+}
+
+#[tokio::test]
+async fn a_rule_that_covers_more_than_ours_is_left_alone_and_named() {
+    let b2 = stand_in();
+    b2.drop_bucket(BUCKET);
+    let lifecycle = json!([{"fileNamePrefix": "", "daysFromUploadingToHiding": 30,
+        "daysFromHidingToDeleting": 1, "daysFromStartingToCancelingUnfinishedLargeFiles": null}]);
+    b2.bucket(BUCKET, BucketOptions { lifecycle, ..BucketOptions::default() });
+    let (kind, told) = failed(open_all(&b2).set_rules("", 30).await);
+    assert!(kind == Kind::Config && told.contains("\"prod/\""), "{told}");
+    open(&b2, &b2.key(KeySpec::all()), None).set_rules("", 30).await.unwrap();
+    assert_eq!(b2.bucket_json(BUCKET)["lifecycleRules"][0]["daysFromUploadingToHiding"], json!(null));
+}
+
+#[tokio::test]
+async fn the_default_lock_is_set_where_object_lock_is_and_never_enabled() {
+    let b2 = stand_in();
+    let store = open_all(&b2);
+    let (kind, told) = failed(store.set_default_lock(30, LockMode::Governance).await);
+    assert!(kind == Kind::Config && told.contains("not enabled"), "{told}");
+    b2.drop_bucket(BUCKET);
+    b2.bucket(BUCKET, BucketOptions { has_lock: true, ..BucketOptions::default() });
+    let store = open_all(&b2);
+    assert!(store.set_default_lock(30, LockMode::Governance).await.unwrap());
+    assert_eq!(store.rules("").await.unwrap().default_lock, Some((30, LockMode::Governance)));
 }
 
 #[tokio::test]
