@@ -7,3 +7,4 @@
 
 pub mod manifest;
 pub mod proof;
+pub mod restore;

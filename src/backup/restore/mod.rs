@@ -1,0 +1,14 @@
+//! Brings a database back.
+//!
+//! In:    a backup in a store, an identity that opens it, a server.
+//! Out:   a database proven equal to what was dumped, or the archive as a file.
+//! Holds: nothing is written to the server before everything that was fetched is verified; what is not
+//!        proven yet has a temporary name or carries a marker.
+
+pub mod item;
+pub mod needs;
+pub mod place;
+pub mod reasons;
+pub mod select;
+pub mod spool;
+pub mod target;
