@@ -5,6 +5,7 @@
 //! Holds: no manifest, no backup; what is restored is compared to what was dumped before it is called done.
 //! Not here: rows on their way to the warehouse (`etl`).
 
+pub mod archive;
 pub mod manifest;
 pub mod proof;
 pub mod restore;
