@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod manifest;
+pub mod names;
 pub mod proof;
 pub mod restore;
 pub mod codec;
@@ -15,3 +16,4 @@ pub mod manifest;
 pub mod proof;
 pub mod seal;
 pub mod tally;
+pub mod stores;

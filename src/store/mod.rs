@@ -6,6 +6,8 @@
 //!        on both ends where the store can); every call is retried as the store's documents say.
 //! Not here: what the objects mean (`backup::inventory`), how long they stay (`backup::retention`).
 
+pub mod directory;
+
 use anyhow::Result;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

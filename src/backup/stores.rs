@@ -1,0 +1,29 @@
+//! The store that a database's `store:` names, opened.
+//!
+//! In:    a resolved place, where secrets are asked for.
+//! Out:   a [`Store`]. Holds: nothing but this file knows which kinds of stores there are.
+//! Not here: what a store does (`store`), what lies in it (`backup::inventory`).
+
+use crate::config::model::StorePlace;
+use crate::error::Failure;
+use crate::secret::Resolver;
+use crate::store::Store;
+use crate::store::directory::Directory;
+use anyhow::Result;
+use std::sync::Arc;
+
+/// Opens the store at `place`: with the key of connection `prune` in the place of its own, if one is
+/// given. A directory has no key.
+///
+/// # Errors
+/// 77 for a connection that is not there or refused; 78 for a bucket that is not there.
+pub async fn open(place: &StorePlace, prune: Option<&str>, resolver: &Resolver) -> Result<Arc<dyn Store>> {
+    match place {
+        StorePlace::Directory(root) => Ok(Arc::new(Directory::new(root))),
+        StorePlace::B2(bucket) | StorePlace::S3(bucket) => {
+            let _ = (prune, resolver);
+            let what = format!("cannot open bucket {}: buckets are not in this version", bucket.bucket);
+            Err(Failure::config(what).hint("Use a store with `directory:`.").into())
+        }
+    }
+}
