@@ -5,15 +5,13 @@
 //! Holds: no manifest, no backup; what is restored is compared to what was dumped before it is called done.
 //! Not here: rows on their way to the warehouse (`etl`).
 
-pub mod archive;
 pub mod manifest;
-pub mod names;
 pub mod proof;
-pub mod restore;
+pub mod names;
+pub mod archive;
 pub mod codec;
 mod gzip;
-pub mod manifest;
-pub mod proof;
 pub mod seal;
 pub mod tally;
 pub mod stores;
+pub mod restore;

@@ -109,7 +109,11 @@ async fn part(store: &Arc<dyn Store>, version: &Version, range: Range<u64>) -> R
     let parts: Vec<Bytes> = store.read(version, range).await?.try_collect().await?;
     let got: u64 = parts.iter().map(|part| part.len() as u64).sum();
     if got != expected {
-        return Err(anyhow!("{} gave {got} bytes of {}, where {expected} were asked for", store.place(), version.name));
+        return Err(anyhow!(
+            "{} gave {got} bytes of {}, where {expected} were asked for",
+            store.place(),
+            version.name
+        ));
     }
     Ok(parts.into_iter().filter(|part| !part.is_empty()).collect())
 }

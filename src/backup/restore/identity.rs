@@ -76,14 +76,17 @@ async fn of_file(file: &Path) -> Result<Identities> {
     let from = file.display().to_string();
     let text = tokio::fs::read_to_string(file).await;
     let text = text.map(SecretString::from).map_err(|why| match why.kind() {
-        std::io::ErrorKind::NotFound => Failure::permission(format!("cannot read {from}: no such file")).into(),
+        std::io::ErrorKind::NotFound => {
+            Failure::permission(format!("cannot read {from}: no such file")).into()
+        }
         _ => anyhow::Error::from(why).context(format!("cannot read {from}")),
     })?;
     Ok(Identities::parse(&text, &from)?)
 }
 
 async fn of_person() -> Result<Identities> {
-    let asked = tokio::task::spawn_blocking(|| rpassword::prompt_password("age identity (AGE-SECRET-KEY-1...): "));
+    let asked =
+        tokio::task::spawn_blocking(|| rpassword::prompt_password("age identity (AGE-SECRET-KEY-1...): "));
     let text = asked.await.context("cannot ask for the identity")?.context("cannot ask for the identity")?;
     Ok(Identities::parse(&SecretString::from(text), "what was typed")?)
 }

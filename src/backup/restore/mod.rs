@@ -5,10 +5,20 @@
 //! Holds: nothing is written to the server before everything that was fetched is verified; what is not
 //!        proven yet has a temporary name or carries a marker.
 
-pub mod item;
-pub mod needs;
-pub mod place;
-pub mod reasons;
-pub mod select;
+pub mod choose;
+pub mod fetch;
+pub mod identity;
+pub mod verify;
 pub mod spool;
+pub mod predict;
 pub mod target;
+pub mod guard;
+pub mod needs;
+pub mod check;
+pub mod select;
+pub mod properties;
+pub mod place;
+pub mod globals;
+pub mod apply;
+pub mod reasons;
+pub mod fill;

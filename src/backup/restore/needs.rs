@@ -5,7 +5,7 @@
 //! Holds: pure.
 //! Not here: asking the server (`check`).
 
-use super::item::Item;
+use crate::backup::archive::Item;
 use std::collections::BTreeSet;
 
 /// Names that must be on the server.

@@ -6,7 +6,7 @@
 //!        is removed only when nobody holds its lock and nobody is in it.
 //! Not here: looking (`target`), filling (`apply`).
 
-use super::target::Target;
+use super::target::{Target, objects};
 use crate::error::Failure;
 use crate::pg::{Session, public};
 use crate::table::{literal, quote};
@@ -253,6 +253,68 @@ async fn drop_abandoned(client: &Client, name: &str) -> Result<(), tokio_postgre
         }
     }
 }
+
+/// Empties a database that an earlier restore of ours has filled in part.
+///
+/// # Errors
+/// 75 while somebody is in it; 78 when something of it stays; as [`public::failure`].
+pub async fn empty(target: &Target) -> Result<()> {
+    let cannot = format!("cannot empty {}, which an earlier restore has filled in part", target.place());
+    let inside = target.session_in(&target.name).await?;
+    let failed = |error| inside.failure(error, &cannot);
+    let others: i64 = inside.client.query_one(OTHERS, &[]).await.map_err(failed)?.get(0);
+    if others > 0 {
+        let failure = Failure::temporary(format!("{cannot}: {others} sessions are in it"));
+        return Err(failure.hint("Wait until they are gone, then run this again.").into());
+    }
+    inside.client.batch_execute(EMPTY).await.map_err(failed)?;
+    let left = objects(&inside.client).await.map_err(failed)?;
+    inside.close().await;
+    if left > 0 {
+        let failure = Failure::config(format!("{cannot}: {left} objects stay"));
+        return Err(failure.hint("Drop the database and make it again, empty.").into());
+    }
+    info!(database = %target.name, "what an earlier restore left was dropped");
+    Ok(())
+}
+
+const OTHERS: &str = "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() \
+                      AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()";
+
+/// Drops every schema but `public`, whose owner and grants stay, and all that is in that.
+const EMPTY: &str = r"
+DO $empty$
+DECLARE it record;
+BEGIN
+    FOR it IN SELECT evtname AS name FROM pg_event_trigger LOOP
+        EXECUTE format('DROP EVENT TRIGGER IF EXISTS %I CASCADE', it.name);
+    END LOOP;
+    FOR it IN SELECT pubname AS name FROM pg_publication LOOP
+        EXECUTE format('DROP PUBLICATION IF EXISTS %I CASCADE', it.name);
+    END LOOP;
+    FOR it IN SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' LOOP
+        EXECUTE format('DROP EXTENSION IF EXISTS %I CASCADE', it.name);
+    END LOOP;
+    FOR it IN SELECT nspname AS name FROM pg_namespace
+              WHERE nspname NOT LIKE 'pg\_%' AND nspname NOT IN ('information_schema', 'public') LOOP
+        EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', it.name);
+    END LOOP;
+    FOR it IN SELECT c.oid::regclass AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
+                     WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind
+              FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') LOOP
+        EXECUTE format('DROP %s IF EXISTS %s CASCADE', it.kind, it.name);
+    END LOOP;
+    FOR it IN SELECT p.oid::regprocedure AS name, CASE p.prokind WHEN 'a' THEN 'AGGREGATE' ELSE 'ROUTINE' END AS kind
+              FROM pg_proc p WHERE pronamespace = 'public'::regnamespace LOOP
+        EXECUTE format('DROP %s IF EXISTS %s CASCADE', it.kind, it.name);
+    END LOOP;
+    FOR it IN SELECT t.oid::regtype AS name FROM pg_type t
+              WHERE typnamespace = 'public'::regnamespace AND typelem = 0 LOOP
+        EXECUTE format('DROP TYPE IF EXISTS %s CASCADE', it.name);
+    END LOOP;
+    PERFORM lo_unlink(oid) FROM pg_largeobject_metadata;
+END
+$empty$";
 
 async fn try_lock(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
     Ok(client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&lock_number(name)]).await?.get(0))

@@ -58,7 +58,8 @@ struct Rates {
 pub fn predict(history: &[Measured], stored: u64, plain: u64) -> Prediction {
     let newest = &history[..history.len().min(NEWEST)];
     let ms = |bytes: u64, phase: fn(&Measured) -> (u64, u64), assumed: f64| {
-        let mut rates: Vec<f64> = newest.iter().map(phase).filter(|(moved, _)| *moved > 0).map(rate).collect();
+        let mut rates: Vec<f64> =
+            newest.iter().map(phase).filter(|(moved, _)| *moved > 0).map(rate).collect();
         rates.sort_by(f64::total_cmp);
         let rate = rates.get(rates.len() / 2).copied().unwrap_or(assumed);
         (bytes as f64 / rate * 1000.0) as u64
@@ -105,14 +106,20 @@ mod tests {
         let prediction = predict(&history, 200, 2000);
         assert_eq!(prediction.measured, 5);
         let phases = prediction.phases;
-        assert_eq!((phases.fetch_ms, phases.decrypt_ms, phases.restore_ms, phases.prove_ms), (20, 40, 100, 60));
+        assert_eq!(
+            (phases.fetch_ms, phases.decrypt_ms, phases.restore_ms, phases.prove_ms),
+            (20, 40, 100, 60)
+        );
         assert_eq!(phases.total_ms(), 220);
     }
 
     #[test]
     fn without_a_measurement_it_rests_on_assumptions_and_says_so() {
         let prediction = predict(&[], 25_000_000, 150_000_000);
-        assert_eq!((prediction.measured, prediction.phases.fetch_ms, prediction.phases.decrypt_ms), (0, 1000, 1000));
+        assert_eq!(
+            (prediction.measured, prediction.phases.fetch_ms, prediction.phases.decrypt_ms),
+            (0, 1000, 1000)
+        );
         assert_eq!(predict(&[], 0, 0).phases.total_ms(), 0);
     }
 

@@ -7,7 +7,7 @@
 //!        schemas) too. A foreign key to a table that does not come stays out, and is said.
 //! Not here: running it (`apply`).
 
-use super::item::Item;
+use crate::backup::archive::Item;
 use crate::error::{Failure, nearest_hint};
 use crate::table::TableName;
 use std::collections::{BTreeMap, BTreeSet};
