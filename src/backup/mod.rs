@@ -5,13 +5,13 @@
 //! Holds: no manifest, no backup; what is restored is compared to what was dumped before it is called done.
 //! Not here: rows on their way to the warehouse (`etl`).
 
-pub mod manifest;
-pub mod proof;
-pub mod names;
 pub mod archive;
 pub mod codec;
 mod gzip;
-pub mod seal;
-pub mod tally;
-pub mod stores;
+pub mod manifest;
+pub mod names;
+pub mod proof;
 pub mod restore;
+pub mod seal;
+pub mod stores;
+pub mod tally;
