@@ -22,7 +22,7 @@ mod runner;
 mod server;
 mod standby;
 
-pub use bed::client_program;
+pub use bed::{CLIENT_MAJORS, client_program, has_clients};
 pub use database::{Database, Row, quote};
 pub use frames::Direction;
 pub use pooler::Pooler;
