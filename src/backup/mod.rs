@@ -7,10 +7,12 @@
 
 pub mod archive;
 pub mod codec;
+pub mod drill;
 mod gzip;
 pub mod manifest;
 pub mod names;
 pub mod proof;
+pub mod prove;
 pub mod restore;
 pub mod seal;
 pub mod stores;

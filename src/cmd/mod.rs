@@ -142,7 +142,11 @@ impl Command {
             Command::State(args) => Some(args.pipeline().to_owned()),
             _ => self.step().map(|step| step.pipeline.clone()),
         };
-        let run_id = self.step().map(|step| step.run.to_string());
+        let run_id = match self {
+            Command::Restore(args) => Some(args.how.run.to_string()),
+            Command::Drill(args) => Some(args.how.run.to_string()),
+            _ => self.step().map(|step| step.run.to_string()),
+        };
         let full_refresh = match self {
             Command::Extract(args) => args.select.full_refresh,
             Command::Sync(args) => args.select.full_refresh,
@@ -153,7 +157,11 @@ impl Command {
 
     /// How long it may run, from the start of the process.
     pub fn deadline(&self) -> Option<Duration> {
-        self.step().and_then(|step| step.deadline)
+        match self {
+            Command::Restore(args) => args.how.deadline,
+            Command::Drill(args) => args.how.deadline,
+            _ => self.step().and_then(|step| step.deadline),
+        }
     }
 
     fn step(&self) -> Option<&StepArgs> {

@@ -9,14 +9,12 @@
 use super::reasons::Reasons;
 use super::spool::{NAME_IN_CHILD, Spool};
 use super::target::{APPLICATION, Target};
-use crate::pg::child::Running;
 use crate::pg::params::ConnectParams;
 use crate::pg::tool::{Program, ToolSession, Tools};
 use crate::stop::StopSignal;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How it is restored.
@@ -51,14 +49,14 @@ pub async fn apply(
     let settings = [("synchronous_commit".to_owned(), "off".to_owned())];
     let at = &target.session.endpoint;
     let session = ToolSession { params: &params, at, application_name: APPLICATION, settings: &settings };
-    let mut command = tools.command(Program::PgRestore, &session)?;
+    let mut command = tools.on(Program::PgRestore, &session)?;
     command.args(arguments(manner));
     let list = ids.map(list).transpose()?;
     if let Some(list) = &list {
         command.arg("--use-list").arg(list.path());
     }
-    command.arg(NAME_IN_CHILD).stdin(Stdio::from(spool.reopened()?));
-    let (mut running, stdout) = Running::start(Program::PgRestore, command)?;
+    command.arg(NAME_IN_CHILD).input(spool.reopened()?);
+    let (mut running, stdout) = command.start()?;
     drop(stdout); // it has nothing to say there
     let group = running.group();
     let _registered = stop.on_stop(async move { group.stop().await });
@@ -70,7 +68,7 @@ pub async fn apply(
         return Err(reason.failure().into());
     }
     let mut reasons = Reasons::default();
-    ended.said.lines().iter().for_each(|line| reasons.line(line));
+    ended.said.met().iter().for_each(|line| reasons.line(line));
     Err(reasons.failure(&target.place(), &ended.status.to_string()).into())
 }
 

@@ -32,9 +32,9 @@ pub fn choose<'a>(inventory: &'a Inventory, home: &str, choice: &Choice) -> Resu
             let found = found.ok_or_else(|| no_such(inventory, name, id))?;
             usable(found).map(|()| found)
         }
-        Choice::Newest => {
-            all.find(|backup| backup.is_good()).ok_or_else(|| none(inventory, name, "there is no good backup"))
-        }
+        Choice::Newest => all
+            .find(|backup| backup.is_good())
+            .ok_or_else(|| none(inventory, name, "there is no good backup")),
         Choice::At(time) => {
             let found = all.find(|backup| backup.is_good() && backup.manifest.started_at <= *time);
             found.ok_or_else(|| none(inventory, name, &format!("no good backup is as old as {time}")))
@@ -68,7 +68,8 @@ fn no_such(inventory: &Inventory, name: &str, id: &str) -> Failure {
 
 fn none(inventory: &Inventory, name: &str, why: &str) -> Failure {
     let home = format!("{name}/");
-    let good: Vec<&str> = inventory.of(&home).filter(|one| one.is_good()).map(|one| one.id.as_str()).collect();
+    let good: Vec<&str> =
+        inventory.of(&home).filter(|one| one.is_good()).map(|one| one.id.as_str()).collect();
     let bad = inventory.of(&home).filter(|one| !one.is_good()).count()
         + inventory.unreadable.iter().filter(|one| one.home == home).count();
     let hint = match (good.last(), bad) {

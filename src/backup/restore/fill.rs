@@ -159,7 +159,8 @@ impl Plan {
             true => None,
             false => Some(wish.wanted.select(&items)?),
         };
-        let comes = |item: &&Item| selection.as_ref().is_none_or(|selection| selection.ids.contains(&item.id));
+        let comes =
+            |item: &&Item| selection.as_ref().is_none_or(|selection| selection.ids.contains(&item.id));
         let mut needs = Needs::of(items.iter().filter(comes), !wish.manner.without_owners);
         if wish.manner.without_tablespaces {
             needs.tablespaces.clear();
@@ -176,7 +177,8 @@ fn proof_of(proof: &Proof, selection: Option<&Selection>) -> Proof {
     let comes = |schema: &str, table: &str| selection.tables.contains(&TableName::new(schema, table));
     let mut part = proof.clone();
     part.tables.retain(|table| comes(&table.schema, &table.table));
-    let names: Vec<String> = selection.tables.iter().map(|name| format!("{}.{}", name.schema, name.name)).collect();
+    let names: Vec<String> =
+        selection.tables.iter().map(|name| format!("{}.{}", name.schema, name.name)).collect();
     part.sequences.retain(|name, _| names.contains(name));
     part.large_objects = Default::default();
     part
@@ -202,7 +204,8 @@ async fn refuse_what_is_there(target: &Target, plan: &Plan) -> Result<()> {
     if both.is_empty() {
         return Ok(());
     }
-    let what = format!("cannot restore into {}: {} there already: {}", target.place(), are(both.len()), list(&both));
+    let what =
+        format!("cannot restore into {}: {} there already: {}", target.place(), are(both.len()), list(&both));
     let hint = "Rename or drop them first, or restore into another database; `--table` chooses tables.";
     Err(Failure::config(what).hint(hint).into())
 }
@@ -213,11 +216,18 @@ async fn bring_globals(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Resul
     }
     let Some(folder) = &hands.backup.manifest.globals else {
         let what = format!("cannot bring back roles: backup {} has no globals with it", hands.backup.id);
-        return Err(Failure::config(what).hint("Leave out `--with-globals`, and make the roles by hand.").into());
+        return Err(Failure::config(what)
+            .hint("Leave out `--with-globals`, and make the roles by hand.")
+            .into());
     };
     let sql = read_globals(hands, folder).await?;
     let applied = globals::apply(&target.session, &sql).await?;
-    info!(made = applied.made.len(), kept = applied.kept.len(), refused = applied.refused.len(), "roles brought back");
+    info!(
+        made = applied.made.len(),
+        kept = applied.kept.len(),
+        refused = applied.refused.len(),
+        "roles brought back"
+    );
     Ok(Some(applied))
 }
 
@@ -226,11 +236,14 @@ async fn read_globals(hands: &Hands<'_>, folder: &str) -> Result<String> {
     let found = inventory::take(hands.store.as_ref(), &folder, &hands.backup.manifest.environment).await?;
     let globals = found.backups.iter().find(|backup| backup.folder() == folder && backup.is_good());
     let Some(globals) = globals else {
-        return Err(Failure::config(format!("cannot bring back roles: {folder} is not there or not whole")).into());
+        return Err(
+            Failure::config(format!("cannot bring back roles: {folder} is not there or not whole")).into()
+        );
     };
     let object = &globals.manifest.object;
     let name = format!("{folder}{}", object.name);
-    let small = verified::read_small(hands.store, globals.archive.as_ref(), (object, &name), hands.identities);
+    let small =
+        verified::read_small(hands.store, globals.archive.as_ref(), (object, &name), hands.identities);
     let (bytes, _) = small.await?;
     String::from_utf8(bytes).map_err(|_| Failure::data(format!("cannot use {name}: it is not UTF-8")).into())
 }
@@ -275,14 +288,16 @@ async fn fill(
 ) -> Result<Restored> {
     let manner = Manner { in_one_transaction: is_added_to(place), ..wish.manner.clone() };
     let ids = plan.selection.as_ref().map(|selection| &selection.ids);
-    let filled = apply((hands.tools, &fetched.output), (target, place.name()), ids, &manner, hands.stop).await?;
+    let filled =
+        apply((hands.tools, &fetched.output), (target, place.name()), ids, &manner, hands.stop).await?;
     info!(database = place.name(), ms = ms(filled), "pg_restore is done");
     let mut restored = Restored { name: target.name.clone(), ..Restored::default() };
     let object = &hands.backup.manifest.object;
     restored.measured.stored_bytes = object.stored_bytes;
     restored.measured.plain_bytes = object.plain_bytes;
     restored.measured.restore_ms = ms(filled);
-    restored.warnings = plan.selection.as_ref().map(|selection| selection.left_out.clone()).unwrap_or_default();
+    restored.warnings =
+        plan.selection.as_ref().map(|selection| selection.left_out.clone()).unwrap_or_default();
     restored.not_covered = plan.proof.recomputed.clone();
     if wish.prove {
         compare(wish, target, place, plan, &mut restored).await?;
@@ -305,17 +320,31 @@ fn is_added_to(place: &Place) -> bool {
 }
 
 /// Compares what is in `place` with the proof.
-async fn compare(wish: &Wish, target: &Target, place: &Place, plan: &Plan, restored: &mut Restored) -> Result<()> {
+async fn compare(
+    wish: &Wish,
+    target: &Target,
+    place: &Place,
+    plan: &Plan,
+    restored: &mut Restored,
+) -> Result<()> {
     let start = Instant::now();
     let connection = target.connection_to(place.name());
-    let differences = prove::prove(&connection, &target.session.endpoint, &plan.proof, wish.manner.jobs).await?;
+    let differences =
+        prove::prove(&connection, &target.session.endpoint, &plan.proof, wish.manner.jobs).await?;
     restored.different = differences;
     restored.tables = plan.proof.tables.len() as u64;
     restored.rows = plan.proof.tables.iter().map(|table| table.set.count).sum();
     restored.measured.prove_ms = ms(start.elapsed());
     match restored.different.is_empty() {
-        true => info!(tables = restored.tables, rows = restored.rows, ms = restored.measured.prove_ms, "proven equal"),
-        false => warn!(different = restored.different.len(), "what was restored differs from what was dumped"),
+        true => info!(
+            tables = restored.tables,
+            rows = restored.rows,
+            ms = restored.measured.prove_ms,
+            "proven equal"
+        ),
+        false => {
+            warn!(different = restored.different.len(), "what was restored differs from what was dumped")
+        }
     }
     Ok(())
 }

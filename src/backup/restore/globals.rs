@@ -110,11 +110,13 @@ fn read(text: &str) -> Statement<'_> {
     }
     match text.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" TO ")) {
         // Who granted it is a role of the old server; the one who restores grants it here.
-        Some((_, rest)) if !text.contains(" ON ") => match (identifier(rest), text.split_once(" GRANTED BY ")) {
-            (Some(role), Some((grant, _))) => Statement::OfRole(role, grant),
-            (Some(role), None) => Statement::OfRole(role, text),
-            (None, _) => Statement::Other,
-        },
+        Some((_, rest)) if !text.contains(" ON ") => {
+            match (identifier(rest), text.split_once(" GRANTED BY ")) {
+                (Some(role), Some((grant, _))) => Statement::OfRole(role, grant),
+                (Some(role), None) => Statement::OfRole(role, text),
+                (None, _) => Statement::Other,
+            }
+        }
         _ => Statement::Other,
     }
 }

@@ -40,7 +40,8 @@ pub fn decide(target: &Target, source: &Source, allowed: &Allowed) -> Result<Ent
     let Some(existing) = &target.existing else { return Ok(Entry::Make) };
     let place = target.place();
     if target.is_source(source) && allowed.over_source.as_deref() != Some(target.name.as_str()) {
-        let what = format!("cannot restore into {place}: it is the very database that the backup was made of");
+        let what =
+            format!("cannot restore into {place}: it is the very database that the backup was made of");
         let hint = format!(
             "Restore beside it with `--database OTHER`; if you mean it: `--not-empty --over-source {}`.",
             target.name

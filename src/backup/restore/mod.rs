@@ -6,6 +6,7 @@
 //!        proven yet has a temporary name or carries a marker.
 
 pub mod choose;
+pub mod open;
 pub mod fetch;
 pub mod identity;
 pub mod verify;
@@ -22,3 +23,4 @@ pub mod globals;
 pub mod apply;
 pub mod reasons;
 pub mod fill;
+pub mod to_file;

@@ -37,12 +37,7 @@ pub fn statements(items: &[Item], name: &str, with_grants: bool) -> Vec<String> 
 }
 
 /// Where a statement of pg_dump names the database, by what stands before.
-const BEFORE: &[&str] = &[
-    "ALTER DATABASE ",
-    "COMMENT ON DATABASE ",
-    " IN DATABASE ",
-    " ON DATABASE ",
-];
+const BEFORE: &[&str] = &["ALTER DATABASE ", "COMMENT ON DATABASE ", " IN DATABASE ", " ON DATABASE "];
 
 /// The statements of `sql`, one or more lines each, with the other name; `None` if none is understood.
 fn renamed(sql: &str, old: &str, new: &str, with_roles: bool) -> Option<String> {
@@ -99,7 +94,11 @@ mod tests {
                 "ALTER DATABASE hr SET search_path TO 'a', 'b';\nALTER ROLE x IN DATABASE hr SET work_mem TO '1MB';\n\
                  UPDATE pg_catalog.pg_database SET datistemplate = true WHERE datname = 'hr';\n",
             ),
-            item("ACL", "DATABASE hr", "REVOKE CONNECT ON DATABASE hr FROM PUBLIC;\nGRANT CONNECT ON DATABASE hr TO app;\n"),
+            item(
+                "ACL",
+                "DATABASE hr",
+                "REVOKE CONNECT ON DATABASE hr FROM PUBLIC;\nGRANT CONNECT ON DATABASE hr TO app;\n",
+            ),
             item("COMMENT", "DATABASE hr", "COMMENT ON DATABASE hr IS 'people';\n"),
             item("COMMENT", "TABLE hr", "COMMENT ON TABLE public.hr IS 'x';\n"),
         ];
