@@ -6,6 +6,9 @@
 //!        on both ends where the store can); every call is retried as the store's documents say.
 //! Not here: what the objects mean (`backup::inventory`), how long they stay (`backup::retention`).
 
+pub mod b2;
+pub mod http;
+pub mod retry;
 pub mod directory;
 
 use anyhow::Result;

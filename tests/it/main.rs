@@ -4,6 +4,8 @@
 mod support;
 
 mod archive;
+mod b2_faults;
+mod b2_stand_in;
 mod connect;
 mod init;
 mod contract;

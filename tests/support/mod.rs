@@ -11,6 +11,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod account;
+pub mod b2;
 mod bed;
 mod database;
 mod frames;

@@ -8,7 +8,8 @@ use super::At;
 use super::project::{recipients, store};
 use crate::config::backups::{Backups, Bucket, Database, Keep, StorePlace};
 use crate::config::node::Fault;
-use crate::config::raw::project::{BackupKeys, Bucket as BucketKeys, ProjectFile, StoreKeys};
+use crate::config::raw::backups::BackupKeys;
+use crate::config::raw::project::{Bucket as BucketKeys, ProjectFile, StoreKeys};
 use std::path::Path;
 use std::time::Duration;
 
