@@ -7,6 +7,7 @@
 //! Not here: reading the archive (`backup::archive`), reading a database (`backup::prove`).
 
 use serde::{Deserialize, Serialize};
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -81,7 +82,7 @@ pub struct SetSum {
 impl SetSum {
     /// Adds one string.
     pub fn add(&mut self, string: &[u8]) {
-        self.add_hashed(string.len() as u64, &Sha256::digest(string).into());
+        self.add_hashed(string.len() as u64, &sha256(string));
     }
 
     /// Adds one string of `bytes` bytes by its SHA-256.
@@ -119,6 +120,27 @@ impl SetSum {
     }
 }
 
+/// SHA-256 in one go, over what the crate offers for it: of 45 bytes in two thirds of the time of
+/// `Sha256::digest`, which copies and counts for strings to come. FIPS 180-4, sections 5 and 6.2.
+fn sha256(string: &[u8]) -> [u8; 32] {
+    let mut state =
+        [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
+    let (whole, rest) = string.as_chunks::<64>();
+    compress256(&mut state, whole);
+    let mut last = [[0; 64]; 2];
+    last[0][..rest.len()].copy_from_slice(rest);
+    last[0][rest.len()] = 0x80;
+    // The length in bits stands in the last eight bytes of the last block.
+    let blocks = if rest.len() < 56 { 1 } else { 2 };
+    last[blocks - 1][56..].copy_from_slice(&(string.len() as u64 * 8).to_be_bytes());
+    compress256(&mut state, &last[..blocks]);
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *bytes = word.to_be_bytes();
+    }
+    hash
+}
+
 impl SetProof {
     /// As numbers again; `None` if the sum is not 64 hex digits.
     pub fn sum(&self) -> Option<SetSum> {
@@ -148,6 +170,15 @@ mod tests {
         let mut sum = SetSum::default();
         strings.iter().for_each(|string| sum.add(string.as_bytes()));
         sum
+    }
+
+    #[test]
+    fn a_hash_in_one_go_is_that_of_the_crate_at_every_length() {
+        let string: Vec<u8> = (0..300).map(|n: u32| (n * 7) as u8).collect();
+        for length in 0..string.len() {
+            let expected: [u8; 32] = Sha256::digest(&string[..length]).into();
+            assert_eq!(sha256(&string[..length]), expected, "{length}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod account;
 pub mod b2;
 mod bed;
 mod database;
+mod dumps;
 mod frames;
 mod guard;
 mod pooler;
@@ -25,6 +26,7 @@ mod standby;
 
 pub use bed::{CLIENT_MAJORS, client_program, has_clients};
 pub use database::{Database, Row, quote};
+pub use dumps::independent_reader;
 pub use frames::Direction;
 pub use pooler::Pooler;
 pub use proxy::{Deed, Proxy, Rule, Seen};

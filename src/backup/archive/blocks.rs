@@ -20,6 +20,7 @@ pub(super) const LARGE_OBJECTS: u8 = 3;
 const MAX_CHUNK: i64 = 1 << 30;
 
 /// One block that has begun.
+#[derive(Clone)]
 pub(super) struct Block {
     /// Place of its entry among the data entries.
     pub entry: usize,
@@ -29,11 +30,13 @@ pub(super) struct Block {
     ended: bool,
 }
 
+#[derive(Clone)]
 enum Sink {
     Rows(Box<RowSum>),
     LargeObjects { set: SetSum, open: Option<Box<LargeObject>> },
 }
 
+#[derive(Clone)]
 struct LargeObject {
     oid: u32,
     bytes: u64,

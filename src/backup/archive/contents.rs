@@ -89,6 +89,7 @@ impl<'a> Entry<'a> {
 }
 
 /// An entry that has a block.
+#[derive(Clone)]
 pub(super) struct DataEntry {
     pub id: i64,
     pub kind: DataKind,
@@ -98,6 +99,7 @@ pub(super) struct DataEntry {
     pub said: Option<u64>,
 }
 
+#[derive(Clone)]
 pub(super) enum DataKind {
     /// Rows of a table, in COPY text.
     Rows { schema: String, table: String, target: Target },
@@ -116,7 +118,7 @@ impl DataEntry {
 }
 
 /// What is kept of the table of contents.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Contents {
     pub data: Vec<DataEntry>,
     /// Place in `data` by number of the entry.
@@ -132,6 +134,7 @@ pub(super) struct Contents {
 }
 
 /// Something that could have rows.
+#[derive(Clone)]
 struct Relation {
     class: &'static str,
     schema: String,

@@ -24,6 +24,7 @@ const SPARE_BYTES: usize = 1 << 20;
 ///
 /// Cost: 32 bytes for each entry without data, its name and columns for each with; hashing of every
 /// row, which takes most of the time.
+#[derive(Clone)]
 pub struct Reader {
     state: State,
     /// Bytes of the archive behind us.
@@ -39,6 +40,7 @@ pub struct Reader {
     large_objects: SetSum,
 }
 
+#[derive(Clone)]
 enum State {
     Header,
     Count,

@@ -101,7 +101,11 @@ impl<'a> Cursor<'a> {
         if !(OFFSET_NOT_SET..=NO_DATA).contains(&flag) {
             return bad(format!("an offset of kind {flag}"));
         }
-        Ok((flag, u64::from_le_bytes(self.array()?)))
+        let offset = u64::from_le_bytes(self.array()?);
+        if flag != OFFSET_SET && offset != 0 {
+            return bad(format!("an offset that is not set and is {offset}"));
+        }
+        Ok((flag, offset))
     }
 }
 
