@@ -7,13 +7,17 @@
 
 pub mod archive;
 pub mod codec;
+pub mod coverage;
 pub mod drill;
 mod gzip;
+pub mod inventory;
 pub mod manifest;
 pub mod names;
 pub mod proof;
 pub mod prove;
+pub mod prune;
 pub mod restore;
+pub mod retention;
 pub mod seal;
 pub mod stores;
 pub mod tally;
