@@ -14,7 +14,6 @@ pub mod inventory;
 pub mod manifest;
 pub mod names;
 pub mod proof;
-pub mod prove;
 pub mod prune;
 pub mod restore;
 pub mod retention;
