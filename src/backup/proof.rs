@@ -14,6 +14,17 @@ use std::collections::BTreeMap;
 /// Version of `proof.age`.
 pub const SCHEMA: u32 = 1;
 
+/// Settings that shape the text of rows, as dumps are made under; `pg_dump` itself sets the last three.
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("TimeZone", "UTC"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "3"),
+];
+
 /// The proof of one dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
@@ -25,7 +36,7 @@ pub struct Proof {
     pub settings: BTreeMap<String, String>,
     /// One per data entry of the archive, in its order.
     pub tables: Vec<TableProof>,
-    /// All large objects together.
+    /// All large objects together; without a sum they are not covered.
     pub large_objects: SetProof,
     /// SQL of each `SEQUENCE SET`, by qualified name.
     pub sequences: BTreeMap<String, String>,
@@ -38,6 +49,15 @@ pub struct Proof {
     pub left_out: Vec<LeftOut>,
     /// What a restore computes anew and the proof does not cover: generated columns, materialised views.
     pub recomputed: Vec<String>,
+}
+
+impl Proof {
+    /// The proof of some tables alone: no large objects, no sequences.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&TableProof) -> bool) -> Proof {
+        let tables = self.tables.iter().filter(|table| keep(table)).cloned().collect();
+        Proof { tables, large_objects: SetProof::default(), sequences: BTreeMap::new(), ..self.clone() }
+    }
 }
 
 /// One table's data.
@@ -80,6 +100,11 @@ pub struct SetSum {
 }
 
 impl SetSum {
+    /// How many strings it is the sum of.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Adds one string.
     pub fn add(&mut self, string: &[u8]) {
         self.add_hashed(string.len() as u64, &sha256(string));

@@ -5,11 +5,11 @@
 //! Not here: what a store does (`store`), what lies in it (`backup::inventory`).
 
 use crate::config::model::StorePlace;
-use crate::error::Failure;
 use crate::secret::Resolver;
 use crate::store::Store;
 use crate::store::b2::B2;
 use crate::store::directory::Directory;
+use crate::store::s3::S3;
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub async fn open(place: &StorePlace, prune: Option<&str>, resolver: &Resolver) 
             Ok(Arc::new(B2::open(&connection, &bucket.bucket, bucket.prefix.as_deref())?))
         }
         StorePlace::S3(bucket) => {
-            let what = format!("cannot open bucket {}: S3 is not in this version", bucket.bucket);
-            Err(Failure::config(what).hint("Use a store with `b2:` or `directory:`.").into())
+            let connection = resolver.connection(prune.unwrap_or(&bucket.connection)).await?;
+            Ok(Arc::new(S3::open(&connection, &bucket.bucket, bucket.prefix.as_deref())?))
         }
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod archive;
+mod b2;
 mod b2_faults;
 mod b2_stand_in;
 mod connect;
@@ -22,6 +23,7 @@ mod quality;
 mod readers;
 mod replay;
 mod restore;
+mod s3;
 mod signals;
 mod stored;
 mod testbed;

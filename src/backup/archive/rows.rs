@@ -64,6 +64,11 @@ impl RowSum {
         self.begin_row(rest);
     }
 
+    /// How many rows have ended.
+    pub fn count(&self) -> u64 {
+        self.set.count()
+    }
+
     fn begin_row(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.row.get_or_insert_with(Part::new).add(bytes);
