@@ -2,8 +2,9 @@
 
 use super::Context;
 use super::open::resolver;
-use super::restore::{How, find_database, moment, phases, tools};
-use crate::backup::drill::{Record, SCHEMA, judge, of_run};
+use super::restore::{How, moment, phases, tools};
+use crate::backup::drill::{judge, keep, measured, of_run};
+use crate::backup::drills::{Drilled, SCHEMA};
 use crate::backup::restore::choose::Choice;
 use crate::backup::restore::fill::{Hands, Restored, Wish, list, restore};
 use crate::backup::restore::guard::Allowed;
@@ -11,6 +12,7 @@ use crate::backup::restore::open::Opened;
 use crate::backup::restore::predict::is_close;
 use crate::backup::restore::select::Wanted;
 use crate::backup::restore::target::Target;
+use crate::backup::run::named;
 use crate::config::model::{Database, Project};
 use crate::error::{Failure, classify};
 use crate::report::{Report, Status, duration as words, grouped};
@@ -47,16 +49,15 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
     let resolver = resolver(&project)?;
-    let database = find_database(&project, &args.database)?;
+    let database = named(&project.backups.databases, &args.database)?;
     let choice = match (&args.backup, args.at) {
         (Some(id), _) => Choice::Id(id.clone()),
         (None, Some(time)) => Choice::At(time),
         (None, None) => Choice::Newest,
     };
     let opened = Opened::open(database, &project.environment, &choice, &resolver).await?;
-    let earlier = of_run(opened.store.as_ref(), &database.name, args.how.run.as_str()).await?;
-    if let Some(record) = earlier.filter(|record| record.equal) {
-        return Ok(told(context.report(), &record, &[], Status::AlreadyDone));
+    if let Some(record) = of_run(&opened.drills, args.how.run.as_str()) {
+        return Ok(told(context.report(), record, &[], Status::AlreadyDone));
     }
     let target = look(&project, database, &resolver, &opened).await?;
     let tools = tools(&opened.backup.manifest.source.pg_dump_version, context).await?;
@@ -71,6 +72,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         identities: &identities,
         tools: &tools,
         stop: &context.stop,
+        shown: &context.shown,
     };
     let wish = wish(&args);
     let restored = restore(&wish, &hands, &target).await?;
@@ -78,7 +80,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let mut report = told(context.report(), &record, &restored.not_covered, Status::Ok);
     phases(&mut report, &restored);
     report.warnings.extend(opened.warnings.iter().chain(&restored.warnings).cloned());
-    if let Err(error) = record.write(opened.store.as_ref()).await {
+    if let Err(error) = keep(opened.store.as_ref(), &record).await {
         let warning = format!("the drill is not recorded in the store: {}", classify(&error).what);
         warn!("{warning}");
         report.warnings.push(warning);
@@ -129,25 +131,29 @@ fn record(
     project: &Project,
     (opened, target): (&Opened, &Target),
     (restored, started_at): (&Restored, Timestamp),
-) -> Record {
+) -> Drilled {
     let number = target.session.version_num;
-    Record {
+    Drilled {
         schema: SCHEMA,
         database: database.name.clone(),
         environment: project.environment.clone(),
         backup: opened.backup.id.clone(),
-        backup_started_at: opened.backup.manifest.started_at,
         run_id: args.how.run.to_string(),
         started_at,
-        finished_at: Timestamp::now(),
+        ended_at: Timestamp::now(),
         sankofa: env!("CARGO_PKG_VERSION").to_owned(),
         server_version: format!("{}.{}", number / 10_000, number % 10_000),
         jobs: args.how.manner().jobs as u64,
-        equal: restored.different.is_empty(),
+        proven: restored.different.is_empty(),
         different: restored.different.len() as u64,
         tables: restored.tables,
         rows: restored.rows,
-        measured: restored.measured,
+        stored_bytes: restored.measured.stored_bytes,
+        plain_bytes: restored.measured.plain_bytes,
+        fetch_ms: restored.measured.fetch_ms,
+        decrypt_ms: restored.measured.decrypt_ms,
+        restore_ms: restored.measured.restore_ms,
+        prove_ms: restored.measured.prove_ms,
         restore_within_ms: u64::try_from(database.restore_within.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -166,16 +172,16 @@ fn foreseen(mut report: Report, opened: &Opened, target: &Target) -> Report {
     report.for_person(text)
 }
 
-fn told(mut report: Report, record: &Record, not_covered: &[String], status: Status) -> Report {
+fn told(mut report: Report, record: &Drilled, not_covered: &[String], status: Status) -> Report {
     report.status = status;
     report.rows = record.rows;
-    report.bytes = record.measured.plain_bytes;
-    let took = record.measured.total_ms();
+    report.bytes = record.plain_bytes;
+    let took = measured(record).total_ms();
     let share = took as f64 / record.restore_within_ms.max(1) as f64;
     for (name, value) in [
         ("database", json!(record.database)),
         ("backup", json!(record.backup)),
-        ("equal", json!(record.equal)),
+        ("proven", json!(record.proven)),
         ("tables_proven", json!(record.tables)),
         ("took_ms", json!(took)),
         ("share_of_restore_within", json!((share * 1000.0).round() / 1000.0)),
@@ -186,7 +192,7 @@ fn told(mut report: Report, record: &Record, not_covered: &[String], status: Sta
         let limit = words(record.restore_within_ms);
         report.warnings.push(format!("a restore takes {}, and restore_within is {limit}", words(took)));
     }
-    let measured = &record.measured;
+    let measured = measured(record);
     let mut text = format!(
         "drill: backup {} of {} came back equal: {} tables, {} rows\n  {} of the {} allowed: fetch {}, decrypt {}, \
          restore {}, prove {}\n",

@@ -12,9 +12,10 @@ use crate::backup::restore::open::Opened;
 use crate::backup::restore::select::Wanted;
 use crate::backup::restore::target::Target;
 use crate::backup::restore::{spool, to_file};
+use crate::backup::run::named;
 use crate::backup::seal::Identities;
-use crate::config::model::{Database, Project};
-use crate::error::{Failure, nearest_hint};
+use crate::config::model::Database;
+use crate::error::Failure;
 use crate::pg::tool::{Program, Tools, folders};
 use crate::report::{Report, duration as words, grouped, size};
 use crate::secret::Resolver;
@@ -144,7 +145,7 @@ impl How {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
     let resolver = resolver(&project)?;
-    let database = find_database(&project, &args.database)?;
+    let database = named(&project.backups.databases, &args.database)?;
     let wish = wish(&args)?;
     let opened = Opened::open(database, &project.environment, &choice(&args), &resolver).await?;
     if let Some(file) = &args.to_file {
@@ -167,22 +168,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         identities: &identities,
         tools: &tools,
         stop: &context.stop,
+        shown: &context.shown,
     };
     let restored = restore(&wish, &hands, &target).await?;
     refuse_different(&restored, &opened, &wish)?;
     Ok(told(context.report(), &restored, &opened, &wish))
-}
-
-/// The database of the project that a person calls `name`.
-///
-/// # Errors
-/// 78 with the nearest name.
-pub fn find_database<'a>(project: &'a Project, name: &str) -> Result<&'a Database, Failure> {
-    let all = &project.backups.databases;
-    all.iter().find(|database| database.name == name).ok_or_else(|| {
-        Failure::config(format!("cannot find database {name} under `backups: databases:`"))
-            .hint(nearest_hint(name, all.iter().map(|database| database.name.as_str())))
-    })
 }
 
 /// Programs of the major version that made the dump.

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 pub struct Said {
     /// Errors and their details, oldest first, without the program's name.
     errors: Vec<String>,
-    /// Errors of `pg_restore`, each behind the entry of the archive that met it.
+    /// Errors of `pg_restore`, each between the entry of the archive that met it and its command.
     met: Vec<String>,
     /// Warnings: class, and how often.
     pub warnings: BTreeMap<String, u64>,
@@ -136,6 +136,9 @@ impl Said {
     /// Takes one line. A line without the program's name goes on from the one before.
     fn line(&mut self, line: &str) {
         let told = line.strip_prefix("pg_").and_then(|rest| rest.split_once(": "));
+        if line.starts_with("Command was: ") && self.met.len() < 3 * ERRORS_KEPT {
+            self.met.push(line.to_owned());
+        }
         let Some((_, told)) = told else { return };
         if let Some(warning) = told.strip_prefix("warning: ") {
             let class =
@@ -144,7 +147,7 @@ impl Said {
             return;
         }
         let is_met = told.starts_with("from TOC entry ") || told.starts_with("error: ");
-        if is_met && self.met.len() < 2 * ERRORS_KEPT {
+        if is_met && self.met.len() < 3 * ERRORS_KEPT {
             self.met.push(told.to_owned());
         }
         let error = told.strip_prefix("error: ").or(told.strip_prefix("fatal: "));

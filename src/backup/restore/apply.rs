@@ -13,7 +13,6 @@ use crate::pg::params::ConnectParams;
 use crate::pg::tool::{Program, ToolSession, Tools};
 use crate::stop::StopSignal;
 use anyhow::{Context, Result};
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -32,14 +31,15 @@ pub struct Manner {
     pub without_subscriptions: bool,
 }
 
-/// Fills database `name` of `target` from `spool`: all of it, or the entries `ids`.
+/// Fills database `name` of `target` from `spool`: all of it, or the entries `ids` in this
+/// order, which is the archive's.
 ///
 /// # Errors
 /// As [`Reasons::failure`]; the reason of a stop.
 pub async fn apply(
     (tools, spool): (&Tools, &Spool),
     (target, name): (&Target, &str),
-    ids: Option<&BTreeSet<i64>>,
+    ids: Option<&[i64]>,
     manner: &Manner,
     stop: &StopSignal,
 ) -> Result<Duration> {
@@ -90,7 +90,7 @@ fn arguments(manner: &Manner) -> Vec<String> {
 }
 
 /// The file for `--use-list`: numbers only, no name is in it.
-fn list(ids: &BTreeSet<i64>) -> Result<tempfile::NamedTempFile> {
+fn list(ids: &[i64]) -> Result<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new().context("cannot make a file for the list of entries")?;
     let text: String = ids.iter().map(|id| format!("{id};\n")).collect();
     file.write_all(text.as_bytes()).context("cannot write the list of entries")?;

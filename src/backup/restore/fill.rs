@@ -8,24 +8,22 @@
 use super::apply::{Manner, apply};
 use super::globals::Applied;
 use super::guard::{Allowed, Entry};
-use super::needs::Needs;
 use super::place::{self, Marker, Place};
+use super::plan::Plan;
 use super::predict::Measured;
-use super::select::{Selection, Wanted};
+use super::select::Wanted;
 use super::spool::Spool;
 use super::target::Target;
-use super::verify::{Verified, verify};
-use super::{check, globals, guard, properties, verify as verified};
-use crate::backup::archive::{Item, items};
+use super::verify::{Output, Verified, verify};
+use super::{globals, guard, properties, verify as verified};
 use crate::backup::inventory::{self, Backup};
-use crate::backup::proof::Proof;
-use crate::backup::prove;
+use crate::backup::prove::Prover;
 use crate::backup::seal::Identities;
 use crate::error::Failure;
 use crate::pg::tool::Tools;
+use crate::progress::{Progress, Shown, TableProgress};
 use crate::stop::StopSignal;
 use crate::store::Store;
-use crate::table::TableName;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -66,6 +64,8 @@ pub struct Hands<'a> {
     pub tools: &'a Tools,
     /// The wish to stop.
     pub stop: &'a StopSignal,
+    /// Where progress is shown.
+    pub shown: &'a Shown,
 }
 
 /// What came of it.
@@ -99,11 +99,14 @@ pub async fn restore(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Result<
     guard::check_version(target, source)?;
     let entry = guard::decide(target, source, &wish.allowed)?;
     let fetched = fetch(wish, hands).await?;
-    let globals = bring_globals(wish, hands, target).await?;
-    let plan = Plan::of(wish, &fetched)?;
-    refuse_what_is_missing(wish, target, &plan).await?;
+    let plan = Plan::of(wish, fetched.output.spool.reopened()?, &fetched.proof)?;
+    plan.check(target, !wish.with_globals).await?;
     if entry == Entry::Add {
-        refuse_what_is_there(target, &plan).await?;
+        plan.refuse_what_is_there(target).await?;
+    }
+    let globals = bring_globals(wish, hands, target).await?;
+    if globals.is_some() {
+        plan.check(target, true).await?;
     }
     place::sweep(&target.session).await?;
     let id = place::new_id();
@@ -123,10 +126,13 @@ pub async fn restore(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Result<
 }
 
 /// The verified archive in a spool, with the places of its blocks written in.
-async fn fetch(wish: &Wish, hands: &Hands<'_>) -> Result<Verified<Spool>> {
+async fn fetch(wish: &Wish, hands: &Hands<'_>) -> Result<Verified<Counted>> {
     let object = &hands.backup.manifest.object;
     let spool = Spool::new(&wish.spool, object.plain_bytes)?;
-    let verified = verify(hands.store, hands.backup, hands.identities, spool).await?;
+    let progress = Progress::start(format!("fetching {}", wish.database), hands.shown);
+    let output = Counted { spool, progress: progress.table("archive", None) };
+    let verified = verify(hands.store, hands.backup, hands.identities, output).await?;
+    drop(progress);
     info!(
         backup = %hands.backup.id,
         stored_bytes = object.stored_bytes,
@@ -137,77 +143,23 @@ async fn fetch(wish: &Wish, hands: &Hands<'_>) -> Result<Verified<Spool>> {
     );
     let work = move || {
         let patches = verified.archive.patches.iter().map(|patch| (patch.at, patch.bytes().to_vec()));
-        verified.output.patch(&patches.collect::<Vec<_>>()).map(|()| verified)
+        let patches: Vec<_> = patches.collect();
+        verified.output.spool.patch(&patches).map(|()| verified)
     };
     tokio::task::spawn_blocking(work).await.context("a thread failed")?
 }
 
-/// What comes, and what that needs.
-struct Plan {
-    items: Vec<Item>,
-    selection: Option<Selection>,
-    proof: Proof,
-    needs: Needs,
-    options: String,
-    statements: Vec<String>,
+/// A spool that tells how far it is.
+struct Counted {
+    spool: Spool,
+    progress: TableProgress,
 }
 
-impl Plan {
-    fn of(wish: &Wish, fetched: &Verified<Spool>) -> Result<Plan> {
-        let items = items(fetched.output.reopened()?)?;
-        let selection = match wish.wanted.is_all() {
-            true => None,
-            false => Some(wish.wanted.select(&items)?),
-        };
-        let comes =
-            |item: &&Item| selection.as_ref().is_none_or(|selection| selection.ids.contains(&item.id));
-        let mut needs = Needs::of(items.iter().filter(comes), !wish.manner.without_owners);
-        if wish.manner.without_tablespaces {
-            needs.tablespaces.clear();
-        }
-        let proof = proof_of(&fetched.proof, selection.as_ref());
-        let options = properties::options(&items, false);
-        Ok(Plan { items, selection, proof, needs, options, statements: Vec::new() })
+impl Output for Counted {
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        self.progress.add(0, bytes.len() as u64);
+        self.spool.write(bytes)
     }
-}
-
-/// The part of `proof` that a selection of tables has to meet.
-fn proof_of(proof: &Proof, selection: Option<&Selection>) -> Proof {
-    let Some(selection) = selection else { return proof.clone() };
-    let comes = |schema: &str, table: &str| selection.tables.contains(&TableName::new(schema, table));
-    let mut part = proof.clone();
-    part.tables.retain(|table| comes(&table.schema, &table.table));
-    let names: Vec<String> =
-        selection.tables.iter().map(|name| format!("{}.{}", name.schema, name.name)).collect();
-    part.sequences.retain(|name, _| names.contains(name));
-    part.large_objects = Default::default();
-    part
-}
-
-async fn refuse_what_is_missing(wish: &Wish, target: &Target, plan: &Plan) -> Result<()> {
-    let missing = check::missing(target, &plan.needs).await?;
-    let _ = wish;
-    Ok(check::refuse(target, &missing)?)
-}
-
-/// Rows of a table that is there already would be doubled.
-async fn refuse_what_is_there(target: &Target, plan: &Plan) -> Result<()> {
-    let inside = target.session_in(&target.name).await?;
-    let sql = "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_catalog.pg_class c \
-               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
-    let rows = inside.client.query(sql, &[]).await;
-    let rows = rows.map_err(|error| inside.failure(error, &format!("cannot look at {}", target.place())))?;
-    inside.close().await;
-    let there: std::collections::BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    let names = plan.proof.tables.iter().map(|table| format!("{}.{}", table.schema, table.table));
-    let both: Vec<String> = names.filter(|name| there.contains(name)).collect();
-    if both.is_empty() {
-        return Ok(());
-    }
-    let what =
-        format!("cannot restore into {}: {} there already: {}", target.place(), are(both.len()), list(&both));
-    let hint = "Rename or drop them first, or restore into another database; `--table` chooses tables.";
-    Err(Failure::config(what).hint(hint).into())
 }
 
 async fn bring_globals(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Result<Option<Applied>> {
@@ -283,13 +235,13 @@ async fn fill(
     hands: &Hands<'_>,
     target: &Target,
     place: &Place,
-    fetched: &Verified<Spool>,
+    fetched: &Verified<Counted>,
     plan: &Plan,
 ) -> Result<Restored> {
     let manner = Manner { in_one_transaction: is_added_to(place), ..wish.manner.clone() };
-    let ids = plan.selection.as_ref().map(|selection| &selection.ids);
-    let filled =
-        apply((hands.tools, &fetched.output), (target, place.name()), ids, &manner, hands.stop).await?;
+    let ids = plan.ids();
+    let from = (hands.tools, &fetched.output.spool);
+    let filled = apply(from, (target, place.name()), ids.as_deref(), &manner, hands.stop).await?;
     info!(database = place.name(), ms = ms(filled), "pg_restore is done");
     let mut restored = Restored { name: target.name.clone(), ..Restored::default() };
     let object = &hands.backup.manifest.object;
@@ -300,14 +252,14 @@ async fn fill(
         plan.selection.as_ref().map(|selection| selection.left_out.clone()).unwrap_or_default();
     restored.not_covered = plan.proof.recomputed.clone();
     if wish.prove {
-        compare(wish, target, place, plan, &mut restored).await?;
+        compare((wish, hands), target, place, plan, &mut restored).await?;
     }
     if restored.different.is_empty() && !wish.scratch {
         let statements = match place {
             Place::Made { temporary, .. } => {
                 properties::statements(&plan.items, temporary, !wish.manner.without_owners)
             }
-            Place::Given { .. } => plan.statements.clone(),
+            Place::Given { .. } => Vec::new(), // its settings are its own
         };
         place.settle(target, &statements).await?;
         info!(database = %target.name, "restored");
@@ -321,17 +273,23 @@ fn is_added_to(place: &Place) -> bool {
 
 /// Compares what is in `place` with the proof.
 async fn compare(
-    wish: &Wish,
+    (wish, hands): (&Wish, &Hands<'_>),
     target: &Target,
     place: &Place,
     plan: &Plan,
     restored: &mut Restored,
 ) -> Result<()> {
     let start = Instant::now();
-    let connection = target.connection_to(place.name());
-    let differences =
-        prove::prove(&connection, &target.session.endpoint, &plan.proof, wish.manner.jobs).await?;
-    restored.different = differences;
+    let progress = Progress::start(format!("proving {}", wish.database), hands.shown);
+    let prover = Prover {
+        connection: &target.connection_to(place.name()),
+        at: Some(&target.session.endpoint),
+        jobs: wish.manner.jobs,
+        is_alone: plan.selection.is_none() && !is_added_to(place),
+        stop: hands.stop,
+        progress: &progress,
+    };
+    restored.different = prover.prove(&plan.proof).await?.iter().map(ToString::to_string).collect();
     restored.tables = plan.proof.tables.len() as u64;
     restored.rows = plan.proof.tables.iter().map(|table| table.set.count).sum();
     restored.measured.prove_ms = ms(start.elapsed());
@@ -371,10 +329,6 @@ impl Withdrawal {
 
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn are(count: usize) -> &'static str {
-    if count == 1 { "this table is" } else { "these tables are" }
 }
 
 /// Names, at most ten.

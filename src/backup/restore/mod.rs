@@ -18,6 +18,7 @@ pub mod needs;
 pub mod check;
 pub mod select;
 pub mod properties;
+pub mod plan;
 pub mod place;
 pub mod globals;
 pub mod apply;

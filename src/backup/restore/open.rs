@@ -7,6 +7,7 @@
 
 use super::choose::{Choice, choose};
 use super::predict::{Prediction, is_close, predict};
+use crate::backup::drills::Drilled;
 use crate::backup::inventory::{self, Backup};
 use crate::backup::manifest::Kind;
 use crate::backup::{drill, names, stores};
@@ -26,6 +27,8 @@ pub struct Opened {
     pub backup: Backup,
     /// How long restoring it will take.
     pub prediction: Prediction,
+    /// Records of drills of the database, newest first.
+    pub drills: Vec<Drilled>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -45,10 +48,11 @@ impl Opened {
         let home = names::home(Kind::Database, &database.name);
         let inventory = inventory::take(store.as_ref(), &home, environment).await?;
         let backup = choose(&inventory, &home, choice)?.clone();
-        let history = drill::measured(&drill::records(store.as_ref(), &database.name).await?);
+        let drills = drill::records(store.as_ref(), &database.name).await?;
+        let history: Vec<_> = drills.iter().filter(|drill| drill.proven).map(drill::measured).collect();
         let object = &backup.manifest.object;
         let prediction = predict(&history, object.stored_bytes, object.plain_bytes);
-        let mut opened = Opened { store, backup, prediction, warnings: Vec::new() };
+        let mut opened = Opened { store, backup, prediction, drills, warnings: Vec::new() };
         opened.tell(database);
         Ok(opened)
     }

@@ -40,6 +40,8 @@ pub struct Reasons {
     /// How many errors there were.
     pub errors: u64,
     entry: Option<String>,
+    /// The reason of the last error, while nothing names what it is about.
+    unnamed: Option<Reason>,
 }
 
 /// What is known of the server's words: where it begins, where the name ends.
@@ -76,11 +78,19 @@ impl Reasons {
             self.entry = entry_name(entry);
             return;
         }
+        if let Some(command) = line.strip_prefix("Command was: ") {
+            // Sessions side by side do not tell the entry.
+            if let (Some(reason), Some(name)) = (self.unnamed.take(), command_name(command)) {
+                self.names.entry(reason).or_default().insert(name);
+            }
+            return;
+        }
         let Some(error) = line.strip_prefix("error: ") else { return };
         self.errors += 1;
         let (reason, name) = sort(error);
-        let names = self.names.entry(reason).or_default();
-        names.extend(name.or_else(|| self.entry.clone()));
+        let name = name.or_else(|| self.entry.take());
+        self.unnamed = name.is_none().then_some(reason);
+        self.names.entry(reason).or_default().extend(name);
     }
 
     /// The failure of restoring into `target`, for an exit status of `status`.
@@ -117,6 +127,15 @@ fn entry_name(entry: &str) -> Option<String> {
     let mut words: Vec<&str> = entry.split(' ').skip(3).collect();
     words.pop(); // the owner
     (!words.is_empty()).then(|| words.join(" "))
+}
+
+/// The head of a statement that defines something: `ALTER TABLE ONLY public.visit`. No constant is in it.
+fn command_name(command: &str) -> Option<String> {
+    const HEADS: &[&str] = &["CREATE", "ALTER", "COMMENT", "GRANT", "REVOKE", "REFRESH", "COPY", "SET"];
+    let is_name = |word: &&str| word.chars().all(|c| c.is_alphanumeric() || "_.\"$".contains(c));
+    let words: Vec<&str> = command.split([' ', ';']).take_while(is_name).take(4).collect();
+    words.first().filter(|head| HEADS.contains(head))?;
+    Some(words.join(" ").trim().to_owned())
 }
 
 fn sentence(reason: Reason, names: &BTreeSet<String>) -> String {
@@ -209,6 +228,24 @@ mod tests {
         assert!(!format!("{failure:?}{reasons:?}").contains("MARK"));
         assert!(failure.what.contains("TABLE DATA public employee"), "{}", failure.what);
         assert_eq!(failure.kind, Kind::Data);
+    }
+
+    #[test]
+    fn an_error_of_a_session_beside_others_is_named_by_its_command_but_never_by_a_constant() {
+        let reasons = read(concat!(
+            "pg_restore: error: could not execute query: ERROR:  relation \"public.visit\" does not exist\n",
+            "Command was: ALTER TABLE ONLY public.visit\n    ADD CONSTRAINT x;\n",
+            "pg_restore: error: could not execute query: ERROR:  strange\n",
+            "Command was: SELECT pg_catalog.setval('public.MARK', 1);\n",
+            "pg_restore: error: could not execute query: ERROR:  odd\n",
+            "Command was: COMMENT ON TABLE public.t IS 'MARK';\n",
+        ));
+        let failure = reasons.failure("hr", "exit status 1");
+        assert!(
+            failure.what.ends_with("ALTER TABLE ONLY public.visit, COMMENT ON TABLE public.t"),
+            "{}",
+            failure.what
+        );
     }
 
     #[test]

@@ -170,6 +170,7 @@ SELECT (SELECT count(*) FROM pg_catalog.pg_class c WHERE relnamespace IN (SELECT
      + (SELECT count(*) FROM pg_catalog.pg_proc p WHERE pronamespace IN (SELECT oid FROM spaces)
             AND NOT EXISTS (SELECT FROM owned WHERE classid = 'pg_proc'::regclass AND objid = p.oid))
      + (SELECT count(*) FROM pg_catalog.pg_type t WHERE typnamespace IN (SELECT oid FROM spaces) AND typelem = 0
+            AND (typrelid = 0 OR typrelid IN (SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'c'))
             AND NOT EXISTS (SELECT FROM owned WHERE classid = 'pg_type'::regclass AND objid = t.oid))
      + (SELECT count(*) FROM pg_catalog.pg_namespace n WHERE oid IN (SELECT oid FROM spaces) AND nspname <> 'public'
             AND NOT EXISTS (SELECT FROM owned WHERE classid = 'pg_namespace'::regclass AND objid = n.oid))
