@@ -7,11 +7,27 @@
 
 pub mod archive;
 pub mod codec;
+pub mod coverage;
+pub mod drill;
+pub mod dump;
+pub mod earlier;
+pub mod drills;
 mod gzip;
+pub mod inventory;
+pub mod keep;
 pub mod manifest;
 pub mod names;
+pub mod outcome;
+pub mod ping;
 pub mod proof;
 pub mod prove;
+pub mod prune;
+pub mod restore;
+pub mod retention;
+pub mod run;
 pub mod seal;
+pub mod source;
 pub mod stores;
+pub mod stream;
 pub mod tally;
+pub mod verify;

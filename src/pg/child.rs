@@ -1,7 +1,7 @@
 //! A running program of PostgreSQL's: its end, its words, its output.
 //!
-//! In:    a command that `tool` built.
-//! Out:   its stdout; how it ended, with what it said.
+//! In:    a program that `tool` has started.
+//! Out:   its stdout as a file; how it ended, with what it said.
 //! Holds: it and all that it started end when it is dropped; a flood on stderr never blocks it.
 //! Not here: what its words mean (`said`).
 
@@ -12,11 +12,11 @@ use anyhow::Result;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::time::Duration;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout};
 use tokio::task::JoinHandle;
 
 /// A running program; dropped, it is killed with all that it has started.
@@ -32,21 +32,11 @@ pub struct Running {
 pub struct Group(Arc<AtomicI32>);
 
 impl Running {
-    /// Starts `command`; what it writes to stdout comes from the second half.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn start(program: Program, mut command: Command) -> Result<(Running, ChildStdout)> {
-        let cannot = |why: io::Error| Failure::temporary(format!("cannot start {program}: {why}"));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(cannot)?;
-        let none = || cannot(io::ErrorKind::BrokenPipe.into());
-        let stdout = child.stdout.take().ok_or_else(none)?;
-        let stderr = child.stderr.take().ok_or_else(none)?;
+    /// Listens to `child`, which `tool` has started in a process group of its own.
+    pub(super) fn new(program: Program, mut child: Child) -> Running {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        let said = tokio::spawn(Said::listen(stderr));
-        let group = Group(Arc::new(AtomicI32::new(pid)));
-        Ok((Running { child, group, said: Some(said), program }, stdout))
+        let said = child.stderr.take().map(|stderr| tokio::spawn(Said::listen(stderr)));
+        Running { child, group: Group(Arc::new(AtomicI32::new(pid))), said, program }
     }
 
     /// What ends it from elsewhere.

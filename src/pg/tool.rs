@@ -6,19 +6,20 @@
 //!        the arguments; they end when they are dropped, and when this process dies.
 //! Not here: what they are told to do (`backup`), how they run (`child`), what they say (`said`).
 
+use super::child::Running;
 use super::endpoint::Endpoint;
 use super::params::{ConnectParams, RootCertificates, Verification};
 use crate::error::Failure;
 use anyhow::Result;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
+use tokio::process::{ChildStdout, Command};
 
 /// One of PostgreSQL's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,38 +116,59 @@ impl Tools {
             .into())
     }
 
-    /// A command that runs `program` on the database of `params`, at the very server `at`.
-    ///
-    /// In: `options`, settings for its sessions: (name, value without blanks).
+    /// Readies `program` to run on the server of `session`.
     ///
     /// # Errors
     /// 78 when a certificate is to be verified and this machine has no root certificates.
-    pub fn command(&self, program: Program, session: &ToolSession<'_>) -> Result<Command> {
-        let mut command = self.bare(program);
-        command.envs(session.environment()?);
-        let params = session.params;
-        let keepalives = &params.keepalives;
-        // libpq has no variables for these; they are no secret.
-        let mut wire = format!("keepalives={}", u8::from(keepalives.on));
-        for (name, value) in [
-            ("keepalives_idle", keepalives.idle_s),
-            ("keepalives_interval", keepalives.interval_s),
-            ("keepalives_count", keepalives.count),
-        ] {
-            wire.push_str(&format!(" {name}={value}"));
-        }
-        if let Some(timeout) = params.tcp_user_timeout {
-            wire.push_str(&format!(" tcp_user_timeout={}", timeout.as_millis()));
-        }
-        command.arg("--no-password").arg(format!("--dbname={wire}"));
-        Ok(command)
+    pub fn on(&self, program: Program, session: &ToolSession<'_>) -> Result<Prepared> {
+        let mut prepared = self.alone(program);
+        prepared.command.envs(session.environment()?);
+        prepared.arg("--no-password");
+        prepared.arg(format!("--dbname={}", session.wire()));
+        Ok(prepared)
     }
 
-    /// A command that runs `program` without any server.
-    pub fn bare(&self, program: Program) -> Command {
-        let mut command = Command::new(self.folder.join(program.to_string()));
-        plain(&mut command);
-        command
+    /// Readies `program` to run without any server.
+    pub fn alone(&self, program: Program) -> Prepared {
+        Prepared { program, command: plain(&self.folder.join(program.to_string())) }
+    }
+}
+
+/// A program that is ready to be started.
+pub struct Prepared {
+    program: Program,
+    command: Command,
+}
+
+impl Prepared {
+    /// Adds an argument; everybody on the machine can read it.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = A>) -> &mut Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Gives it `file` as its standard input, which it may open again as `/proc/self/fd/0`.
+    pub fn input(&mut self, file: std::fs::File) -> &mut Self {
+        self.command.stdin(file);
+        self
+    }
+
+    /// Starts it; what it writes to stdout comes from the second half.
+    ///
+    /// # Errors
+    /// 75 when it cannot be started.
+    pub fn start(mut self) -> Result<(Running, ChildStdout)> {
+        let cannot = |why: io::Error| Failure::temporary(format!("cannot start {}: {why}", self.program));
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(cannot)?;
+        let stdout = child.stdout.take().ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
+        Ok((Running::new(self.program, child), stdout))
     }
 }
 
@@ -164,6 +186,23 @@ pub struct ToolSession<'a> {
 }
 
 impl ToolSession<'_> {
+    /// What libpq has no variables for; nothing of it is a secret.
+    fn wire(&self) -> String {
+        let keepalives = &self.params.keepalives;
+        let mut text = format!("keepalives={}", u8::from(keepalives.on));
+        for (name, value) in [
+            ("keepalives_idle", keepalives.idle_s),
+            ("keepalives_interval", keepalives.interval_s),
+            ("keepalives_count", keepalives.count),
+        ] {
+            text.push_str(&format!(" {name}={value}"));
+        }
+        if let Some(timeout) = self.params.tcp_user_timeout {
+            text.push_str(&format!(" tcp_user_timeout={}", timeout.as_millis()));
+        }
+        text
+    }
+
     /// What libpq needs to know, as its variables. PostgreSQL manual, 32.15.
     fn environment(&self) -> Result<Vec<(&'static str, OsString)>> {
         let params = self.params;
@@ -241,7 +280,8 @@ pub fn options_text(options: Option<&str>, settings: &[(String, String)]) -> Str
 }
 
 /// No environment but this, no input, ended with us, signals as a fresh process has them.
-fn plain(command: &mut Command) {
+fn plain(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("HOME", NOWHERE);
     command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).current_dir("/");
     let parent = std::process::id();
@@ -258,6 +298,7 @@ fn plain(command: &mut Command) {
             }
         });
     }
+    command
 }
 
 /// Whether a program of that name is there, and not Debian's wrapper, which chooses a version by itself.
@@ -269,8 +310,7 @@ fn is_there(program: &Path) -> bool {
 
 /// Major version and version that `program` tells.
 async fn version(program: &Path) -> Option<(u32, String)> {
-    let mut command = Command::new(program);
-    plain(&mut command);
+    let mut command = plain(program);
     command.arg("--version").stderr(Stdio::null());
     let told = tokio::time::timeout(ANSWER_WITHIN, command.output()).await.ok()?.ok()?;
     parse_version(&String::from_utf8_lossy(&told.stdout))

@@ -45,6 +45,11 @@ pub fn pgbouncer() -> Option<PathBuf> {
     Some(folder().join("pgbouncer/run")).filter(|path| path.exists())
 }
 
+/// The S3 server; None where it could not be built.
+pub fn versitygw() -> Option<PathBuf> {
+    Some(folder().join("s3/versitygw")).filter(|path| path.exists())
+}
+
 /// The folder `shared` with the real data sets; None where this machine has none.
 pub fn shared_data() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");

@@ -21,6 +21,7 @@ mod pooler;
 mod proxy;
 mod real;
 mod runner;
+mod s3;
 mod server;
 mod standby;
 
@@ -32,4 +33,5 @@ pub use pooler::Pooler;
 pub use proxy::{Deed, Proxy, Rule, Seen};
 pub use real::Real;
 pub use runner::{Finished, Running, Sankofa};
+pub use s3::S3Server;
 pub use server::{Builder, MAJORS, PASSWORD, Server, Stop, USER};

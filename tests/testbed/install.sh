@@ -9,6 +9,7 @@
 #           postgresql/MAJOR/bin   initdb, pg_ctl, postgres
 #           clients/MAJOR/bin      psql, pg_dump, pg_restore, ... (16 and 18 from PyPI; 13, 15 and 17
 #                                  from Debian's suites)
+#           s3/                    versitygw, an S3 server (built by s3.sh)
 #           pgbouncer/             pgbouncer and its libraries (run it by pgbouncer/run)
 # Root:   servers refuse to run as root, so they run as `postgres` or `nobody`. Where that user
 #         cannot reach the checkout, .testbed becomes a link to a folder in /tmp.
@@ -267,6 +268,7 @@ main() {
     install_clients
     install_all_debian_clients
     install_pgbouncer
+    [ $# -gt 0 ] || "$here/s3.sh" "$bed" # the demo, which names its majors, needs none
     say "ready in $(readlink -f "$bed"): PostgreSQL ${majors[*]}"
 }
 main "$@"

@@ -121,7 +121,7 @@ impl Fault {
             When::Nth(n) => self.met == n,
             When::First(n) => self.met <= n,
             When::From(n) => self.met >= n,
-            When::EveryNth(n) => self.met % n == 0,
+            When::EveryNth(n) => self.met.is_multiple_of(n),
         };
         is_met.then(|| self.what.clone())
     }
