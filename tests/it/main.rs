@@ -18,6 +18,7 @@ mod guard;
 mod ledger;
 mod pair;
 mod ops;
+mod prove;
 mod public;
 mod relations;
 mod quality;
