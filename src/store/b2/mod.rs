@@ -280,7 +280,13 @@ impl Inner {
     }
 
     async fn rules(&self, prefix: &str) -> Result<Rules> {
-        let (session, _, full) = self.aim(LIST_BUCKETS, prefix, "cannot read the rules of").await?;
+        let failed = |fault: Fault| self.failure("cannot read the rules of", &fault);
+        let session = self.api.session().await.map_err(failed)?;
+        let full = self.full(&session, LIST_BUCKETS, prefix).map_err(failed)?;
+        if !session.has(LIST_BUCKETS.needs) {
+            let unknown = format!("lifecycle rules and Object Lock: the key needs {}", LIST_BUCKETS.needs);
+            return Ok(Rules { unknown: vec![unknown], ..Rules::default() });
+        }
         Ok(rules::read(&self.bucket(&session).await?, &full))
     }
 
