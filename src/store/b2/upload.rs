@@ -167,7 +167,16 @@ impl B2Upload {
         }
         let mut tries = Tries::new(retry::Call::Account);
         let answer = self.store.api.call_counting(START_LARGE_FILE, &json, &mut tries).await;
-        let answer = answer.map_err(|fault| self.failure(&fault))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => {
+                if tries.is_unsure() {
+                    let patience = self.store.api.tuning.idle;
+                    let _ = tokio::time::timeout(patience, self.cancel_twins("")).await;
+                }
+                return Err(self.failure(&fault));
+            }
+        };
         let file_id = answer["fileId"].as_str().map(str::to_owned);
         let file_id = file_id.ok_or_else(|| {
             self.failure(&Fault::local(START_LARGE_FILE, None, "", "an answer without fileId"))
