@@ -157,7 +157,8 @@ impl Broken {
         let mut cause = error.source();
         while let Some(one) = cause {
             let word = one.to_string();
-            if !words.iter().any(|said| said.contains(&word)) {
+            let is_noise = word.starts_with("client error (") && one.source().is_some();
+            if !is_noise && !words.iter().any(|said| said.contains(&word)) {
                 words.push(word);
             }
             cause = one.source();

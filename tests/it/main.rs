@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod b2;
 mod b2_faults;
 mod b2_stand_in;
 mod connect;

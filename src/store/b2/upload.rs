@@ -12,6 +12,7 @@ use super::api::Tries;
 use super::fault::{CANCEL_LARGE_FILE, FINISH_LARGE_FILE, Fault, START_LARGE_FILE, UPLOAD_FILE};
 use super::list::{self, Row};
 use super::parts::{MOST_PARTS, most_in_flight, part_bytes};
+use super::rules::mode_word;
 use super::send::{Cargo, Target, UrlPool, upload_tries};
 use crate::error::Failure;
 use crate::store::retry;
@@ -143,9 +144,9 @@ impl B2Upload {
                 format!("cannot store {} in {}: it is larger than 10 TB", self.name, self.store.place());
             return Err(Failure::data(what).into());
         }
-        large.sent += 1;
-        let number = large.sent;
+        let number = large.sent + 1;
         large.wait_for(most_in_flight(number) - 1).await?;
+        large.sent = number; // after the wait: whoever drops it there has lost nothing
         let (bytes, urls) = (Bytes::from(std::mem::take(&mut self.filled)), large.urls.clone());
         let (store, name) = (self.store.clone(), self.name.clone());
         large.on_their_way.spawn(async move {
@@ -240,6 +241,7 @@ impl B2Upload {
         }
         let Some(large) = &mut self.large else { anyhow::bail!("no large file was started") };
         large.wait_for(0).await?;
+        anyhow::ensure!(large.sha1s.keys().copied().eq(1..=large.sent), "a part of {} is missing", self.name);
         let file_id = large.file_id.clone();
         let sha1s = std::mem::take(&mut large.sha1s).into_values().collect();
         let body = B2FinishLargeFileBody { file_id: file_id.clone(), part_sha1_array: sha1s };
@@ -349,13 +351,6 @@ impl Upload for B2Upload {
 
 fn lock(started: &Mutex<Started>) -> std::sync::MutexGuard<'_, Started> {
     started.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn mode_word(mode: LockMode) -> &'static str {
-    match mode {
-        LockMode::Governance => "governance",
-        LockMode::Compliance => "compliance",
-    }
 }
 
 /// The token is put in by `send`, with the URL that it belongs to.
