@@ -130,13 +130,10 @@ impl B2Upload {
     }
 
     async fn send_part(&mut self) -> Result<()> {
+        self.check_wanted()?;
         if self.large.is_none() {
             self.large = Some(self.start().await?);
-        }
-        if lock(&self.started).is_withdrawn {
-            return Err(
-                Failure::temporary(format!("cannot store {}: it has been withdrawn", self.name)).into()
-            );
+            self.check_wanted()?; // a canceller that came meanwhile did not know of it
         }
         let Some(large) = &mut self.large else { return Ok(()) };
         if large.sent == MOST_PARTS {
@@ -156,6 +153,14 @@ impl B2Upload {
             sent.map_err(|fault| store.failure(&format!("cannot store part {number} of {name} in"), &fault))?;
             Ok((number, cargo.sha1))
         });
+        Ok(())
+    }
+
+    fn check_wanted(&self) -> Result<()> {
+        if lock(&self.started).is_withdrawn {
+            let what = format!("cannot store {}: it has been withdrawn", self.name);
+            return Err(Failure::temporary(what).into());
+        }
         Ok(())
     }
 
@@ -203,6 +208,7 @@ impl B2Upload {
     }
 
     async fn end(&mut self) -> Result<Version> {
+        self.check_wanted()?;
         let file_id = if self.large.is_some() { self.end_large().await? } else { self.end_small().await? };
         lock(&self.started).file_id = None;
         self.listed(&file_id).await
