@@ -189,6 +189,11 @@ impl B2 {
         self.world.state().put(bucket, name, bytes)
     }
 
+    /// Starts a large file without a call, which nobody will finish; its id.
+    pub fn abandon(&self, bucket: &str, name: &str) -> String {
+        self.world.state().abandon(bucket, name)
+    }
+
     /// The bucket as `b2_list_buckets` shows it to a key that may read everything.
     pub fn bucket_json(&self, name: &str) -> Value {
         self.world.state().bucket_json(name)
