@@ -53,6 +53,8 @@ struct Counter {
     bytes: AtomicU64,
     done: AtomicBool,
     bar: Option<ProgressBar>,
+    /// The bar's length is in bytes, not in rows.
+    by_bytes: bool,
 }
 
 /// The sums of all tables at one moment.
@@ -92,12 +94,21 @@ impl Progress {
 
     /// Starts counting for one table, of about `expected` rows if that is known.
     pub fn table(&self, name: &str, expected: Option<u64>) -> TableProgress {
+        self.count(|| bar(name, expected), false)
+    }
+
+    /// Starts counting the bytes of something that has no rows yet, about `expected` of them.
+    pub fn stream(&self, name: &str, expected: u64) -> TableProgress {
+        self.count(|| byte_bar(name, expected), true)
+    }
+
+    fn count(&self, bar: impl FnOnce() -> ProgressBar, by_bytes: bool) -> TableProgress {
         let bar = match &self.shared.shown {
-            Shown::Bars(bars) => Some(bars.add(bar(name, expected))),
+            Shown::Bars(bars) => Some(bars.add(bar())),
             Shown::Lines => None,
         };
         let (rows, bytes, done) = Default::default();
-        let counter = Arc::new(Counter { rows, bytes, done, bar });
+        let counter = Arc::new(Counter { rows, bytes, done, bar, by_bytes });
         self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner).push(counter.clone());
         TableProgress(counter)
     }
@@ -163,7 +174,7 @@ impl Counter {
             let (rows, bytes) = (self.rows.load(Relaxed), self.bytes.load(Relaxed));
             let rate = (bytes as f64 / bar.elapsed().as_secs_f64().max(0.001)) as u64;
             bar.set_message(format!("{} ({}/s)", size(bytes), size(rate)));
-            bar.set_position(rows);
+            bar.set_position(if self.by_bytes { bytes } else { rows });
         }
     }
 }
@@ -190,6 +201,13 @@ fn totals(tables: &[Arc<Counter>]) -> Totals {
         totals.bytes += table.bytes.load(Relaxed);
     }
     totals
+}
+
+/// A bar in bytes; what passes may be more than what was expected.
+fn byte_bar(name: &str, expected: u64) -> ProgressBar {
+    let template = "{prefix:30!} [{bar:24}] {msg} of a database of {binary_total_bytes}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(expected).with_style(style.progress_chars("=> ")).with_prefix(name.to_owned())
 }
 
 /// A bar where the number of rows is known, a spinner where it is not.

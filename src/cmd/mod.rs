@@ -142,18 +142,33 @@ impl Command {
             Command::State(args) => Some(args.pipeline().to_owned()),
             _ => self.step().map(|step| step.pipeline.clone()),
         };
-        let run_id = self.step().map(|step| step.run.to_string());
+        let run_id = match self {
+            Command::Restore(args) => Some(args.how.run.to_string()),
+            Command::Drill(args) => Some(args.how.run.to_string()),
+            Command::Backup(args) => Some(args.run.to_string()),
+            _ => self.step().map(|step| step.run.to_string()),
+        };
         let full_refresh = match self {
             Command::Extract(args) => args.select.full_refresh,
             Command::Sync(args) => args.select.full_refresh,
             _ => false,
         };
-        Report { command: self.name().to_owned(), pipeline, run_id, full_refresh, ..Report::default() }
+        let mut base =
+            Report { command: self.name().to_owned(), pipeline, run_id, full_refresh, ..Report::default() };
+        if let Command::Backup(args) = self {
+            base.extra.insert("database".into(), args.database.clone().into());
+        }
+        base
     }
 
     /// How long it may run, from the start of the process.
     pub fn deadline(&self) -> Option<Duration> {
-        self.step().and_then(|step| step.deadline)
+        match self {
+            Command::Restore(args) => args.how.deadline,
+            Command::Drill(args) => args.how.deadline,
+            Command::Backup(args) => args.deadline,
+            _ => self.step().and_then(|step| step.deadline),
+        }
     }
 
     fn step(&self) -> Option<&StepArgs> {
@@ -178,7 +193,7 @@ impl Command {
             Command::Backup(_) => "backup",
             Command::Restore(_) => "restore",
             Command::Drill(_) => "drill",
-            Command::Backups(_) => "backups",
+            Command::Backups(args) => args.name(),
             Command::State(args) => args.name(),
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),

@@ -8,6 +8,7 @@
 //! (`overlay`) -> variables filled in (`interpolate`) -> types (`de`, `raw`, `words`) -> defaults and
 //! contradictions (`resolve`) -> `model`.
 
+pub mod backups;
 pub mod compile;
 mod de;
 pub mod files;

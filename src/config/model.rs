@@ -3,6 +3,7 @@
 //! In:    nothing; `config` builds these from the project files.
 //! Out:   plain values. Holds: no module but `config` reads a setting from anywhere else.
 
+pub use super::backups::{Backups, Bucket, Codec, Database, StorePlace};
 use super::words::{write_duration, write_optional_duration};
 use crate::table::TableName;
 use schemars::JsonSchema;
@@ -26,6 +27,10 @@ pub struct Project {
     pub stage: Option<Stage>,
     /// What no pipeline can loosen.
     pub guard: Guard,
+    /// What is backed up.
+    pub backups: Backups,
+    /// Id of the connection to the server that drills restore on.
+    pub drill: Option<String>,
 }
 
 /// One place of `secrets:`.
@@ -328,15 +333,4 @@ pub enum Severity {
     Warn,
     /// Nothing is published (65).
     Fail,
-}
-
-/// How the archive is packed before it is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Codec {
-    /// zstd, unpacked by `zstd -d`.
-    #[default]
-    Zstd,
-    /// gzip of several members, unpacked by `gunzip`.
-    Gzip,
 }

@@ -197,7 +197,7 @@ async fn leftovers(session: &Session, runs: &[PastRun], dry_run: bool) -> Result
                 continue;
             }
             if !free.contains_key(run.pipeline.as_str()) {
-                free.insert(&run.pipeline, lock::try_lock(&session.client, &run.pipeline).await?);
+                free.insert(&run.pipeline, lock::of(&run.pipeline).try_take(&session.client).await?);
             }
             if !free[run.pipeline.as_str()] {
                 continue; // a run is at work: what lies there may be its own

@@ -7,18 +7,18 @@
 //!        truncated, altered or swapped between; order: clock, open transactions, snapshot.
 //! Not here: what is read (`etl::extract`), what the facts mean (`etl::window`).
 
+mod watch;
+
 use crate::error::{Failure, nearest_hint};
 use crate::etl::cancel::Cancelling;
 use crate::etl::window::Facts;
 use crate::pg::introspect::Partitions;
-use crate::pg::{Session, SessionOptions, connect, introspect, public};
+use crate::pg::{Session, SessionOptions, connect, introspect};
 use crate::secret::Connection;
 use crate::table::{SourceTable, TableName};
 use anyhow::Result;
-use futures_util::future::join_all;
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
-use tokio_postgres::Client;
+use futures_util::future::{join_all, try_join_all};
+use std::time::Duration;
 use tokio_postgres::types::{FromSql, Type};
 
 /// How a source is opened.
@@ -82,8 +82,6 @@ impl<'a> FromSql<'a> for Micros {
 
 /// How long a table's lock is waited for.
 const LOCK_TIMEOUT: &str = "10s";
-/// Another session that has waited so long for us makes us give up.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Between the clock and the list of transactions: a transaction has its start time a moment
 /// before other sessions can see it.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -144,23 +142,19 @@ pub async fn open(
     let first = connect(connection, &how).await?;
     cancelling.add(&first);
     let snapshot = export(&first, &mut facts).await?;
-    let mut readers = vec![first];
-    for _ in 1..options.readers.max(1) {
+    let others = (1..options.readers.max(1)).map(|_| async {
         let reader = connect(connection, &how).await?;
         cancelling.add(&reader);
         import(&reader, &snapshot).await?;
-        readers.push(reader);
-    }
-    // A reader that locked a table only when its turn came would wait behind whoever waits for us.
-    for reader in &readers {
-        lock_all(reader, names).await?;
-    }
-    let mut warnings = Vec::new();
-    if facts.prepared {
-        warnings
-            .push("a prepared transaction is open: the watermark stays where it can be proven".to_owned());
-    }
-    Ok(Source { lead, readers, tables, facts, oldest, database, timezone, warnings })
+        anyhow::Ok(reader)
+    });
+    let mut readers = try_join_all(others).await?;
+    readers.insert(0, first);
+    let warning = "a prepared transaction is open: the watermark stays where it can be proven";
+    let warnings = facts.prepared.then(|| warning.to_owned()).into_iter().collect();
+    let source = Source { lead, readers, tables, facts, oldest, database, timezone, warnings };
+    source.guarded(source.lock_readers(names)).await?;
+    Ok(source)
 }
 
 async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
@@ -345,6 +339,15 @@ impl Source {
         Ok(pids)
     }
 
+    /// Locks the tables in each reader: one that did so only when its turn came would wait behind
+    /// whoever waits for us. Somebody may do so already.
+    async fn lock_readers(&self, names: &[TableName]) -> Result<()> {
+        for reader in &self.readers {
+            lock_all(reader, names).await?;
+        }
+        Ok(())
+    }
+
     /// Runs `reading` unless our locks hold up another session for 5 s.
     ///
     /// # Errors
@@ -353,47 +356,12 @@ impl Source {
         let pids = self.pids().await?;
         tokio::select! {
             done = reading => done,
-            gave_up = watch(&self.lead.client, &pids) => {
+            gave_up = watch::until_held_up(&self.lead.client, &pids) => {
                 // A server that is still sending would notice only later that nobody reads.
                 let cancellers = self.cancellers();
                 let cancelled = join_all(cancellers.iter().map(crate::pg::Canceller::cancel));
                 let _ = tokio::time::timeout(Duration::from_secs(1), cancelled).await;
                 Err(gave_up)
-            }
-        }
-    }
-}
-
-/// Looks twice a second who waits for us; ends when somebody has waited too long.
-async fn watch(client: &Client, ours: &[i32]) -> anyhow::Error {
-    let query = "SELECT a.pid, coalesce(a.application_name, '')
-        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
-        WHERE NOT l.granted AND a.backend_type <> 'autovacuum worker'
-          AND pg_catalog.pg_blocking_pids(l.pid) && $1::int4[]";
-    let mut waiting: HashMap<i32, Instant> = HashMap::new();
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        // What a transaction has seen of other sessions it goes on seeing, unless told to look again.
-        let asked = async {
-            client.batch_execute("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-            client.query(query, &[&ours]).await
-        };
-        let rows = match asked.await {
-            Ok(rows) => rows,
-            Err(error) => return public::failure(error, "cannot watch over the source's locks"),
-        };
-        let now = Instant::now();
-        let seen: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
-        waiting.retain(|pid, _| seen.contains(pid));
-        for row in &rows {
-            let (pid, program): (i32, String) = (row.get(0), row.get(1));
-            if now.duration_since(*waiting.entry(pid).or_insert(now)) >= PATIENCE {
-                return Failure::temporary(format!(
-                    "gave up reading the source: our locks have held up server process {pid} ({program}) for {} s",
-                    PATIENCE.as_secs()
-                ))
-                .hint("Run it again when the schema change (or VACUUM FULL) there is through.")
-                .into();
             }
         }
     }

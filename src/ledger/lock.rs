@@ -1,134 +1,25 @@
 //! One run of a pipeline at a time: a session lock in the warehouse.
 //!
-//! In:    the session that will publish, and a second one.
-//! Out:   the lock, or who holds it.
-//! Holds: the lock lives and dies with the session; a server that loses us frees it within 60 s
-//!        (keepalives; `client_connection_check_interval` from 14 on); a transaction pooler, under
-//!        which a session lock means nothing, is found out and refused.
+//! In:    a pipeline's name. Out: its lock.
+//! Not here: how a lock is taken and what it promises (`pg::lock`).
 
-use crate::error::Failure;
-use crate::pg::{Session, public};
+use crate::pg::lock::Lock;
+pub use crate::pg::lock::settings;
 use anyhow::Result;
-use sha2::{Digest, Sha256};
-use std::time::Duration;
 use tokio_postgres::Client;
 
-/// Settings of the session that holds a lock, for a server of `major`.
-pub fn settings(major: u32) -> Vec<(String, String)> {
-    let mut settings = vec![
-        ("tcp_keepalives_idle", "15"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "5"),
-        ("tcp_user_timeout", "40000"),
-        ("idle_in_transaction_session_timeout", "0"),
-    ];
-    if major >= 14 {
-        settings.push(("client_connection_check_interval", "10s"));
-        settings.push(("idle_session_timeout", "0"));
-    }
-    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+/// Where the lock is, for messages.
+const PLACE: &str = "the warehouse";
+
+/// The lock of `pipeline`.
+pub fn of(pipeline: &str) -> Lock {
+    Lock::new(&format!("pipeline {pipeline}"), format!("run {pipeline}"), PLACE)
 }
 
-/// The lock's number for `pipeline`.
-pub fn number(pipeline: &str) -> i64 {
-    let digest = Sha256::digest(format!("sankofa pipeline {pipeline}"));
-    digest.first_chunk::<8>().map_or(0, |head| i64::from_be_bytes(*head))
-}
-
-/// Takes the lock of `pipeline` in `holder`; with `take_over`, ends whoever holds it first.
+/// Refuses a transaction pooler before the warehouse.
 ///
 /// # Errors
-/// 75 naming the holder; 78 behind a transaction pooler; 77 when the holder may not be ended.
-pub async fn take(holder: &Session, other: &Session, pipeline: &str, take_over: bool) -> Result<()> {
-    refuse_pooler(&holder.client, &other.client).await?;
-    if try_lock(&holder.client, pipeline).await? {
-        return Ok(());
-    }
-    if take_over {
-        end_holder(&holder.client, pipeline).await?;
-        for _ in 0..50 {
-            if try_lock(&holder.client, pipeline).await? {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-    let who = describe_holder(&holder.client, pipeline).await?;
-    Err(Failure::temporary(format!("cannot run {pipeline}: another run holds its lock: {who}"))
-        .hint("Wait for it, or end it with `--take-over` if it is an orphan.")
-        .into())
-}
-
-/// Takes the lock if it is free.
-///
-/// # Errors
-/// As [`public::failure`].
-pub async fn try_lock(client: &Client, pipeline: &str) -> Result<bool> {
-    let row = client
-        .query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&number(pipeline)])
-        .await
-        .map_err(|error| public::failure(error, "cannot take the pipeline's lock"))?;
-    Ok(row.get(0))
-}
-
-/// Two live sessions have two server processes; behind a transaction pooler an idle one lends its
-/// process to the next that asks.
-///
-/// # Errors
-/// 78 behind a transaction pooler; as [`public::failure`].
+/// As [`crate::pg::lock::refuse_pooler`].
 pub async fn refuse_pooler(holder: &Client, other: &Client) -> Result<()> {
-    let cannot = "cannot tell whether a pooler stands before the warehouse";
-    let ask = "SELECT pg_catalog.pg_backend_pid()";
-    let pid = async |client: &Client| -> Result<i32> {
-        let asked = tokio::time::timeout(Duration::from_secs(10), client.query_one(ask, &[])).await;
-        match asked {
-            Ok(row) => Ok(row.map_err(|error| public::failure(error, cannot))?.get(0)),
-            Err(_) => Ok(-1),
-        }
-    };
-    let before = pid(holder).await?;
-    other.batch_execute("BEGIN").await.map_err(|error| public::failure(error, cannot))?;
-    let lent = pid(other).await?;
-    let after = if lent == before { before } else { pid(holder).await? };
-    other.batch_execute("ROLLBACK").await.map_err(|error| public::failure(error, cannot))?;
-    if lent == before || after != before {
-        return Err(Failure::config("cannot use the warehouse: a transaction pooler stands before it")
-            .hint("Give the connection the server's own host and port: locks belong to a session.")
-            .into());
-    }
-    Ok(())
-}
-
-/// The condition under which a row of `pg_locks` is the lock numbered `$1` of this database.
-const HELD: &str = "l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-    AND (l.classid::int8 << 32 | l.objid::int8) = $1::int8";
-
-async fn describe_holder(client: &Client, pipeline: &str) -> Result<String> {
-    let query = format!(
-        "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unknown program'),
-                coalesce(a.client_addr::text, 'local'), coalesce(extract(epoch FROM now() - a.backend_start)::int8, 0)
-         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE {HELD}"
-    );
-    let row = client
-        .query_opt(&query, &[&number(pipeline)])
-        .await
-        .map_err(|error| public::failure(error, "cannot see who holds the pipeline's lock"))?;
-    Ok(row.map_or("it has just ended".to_owned(), |row| {
-        let (pid, program, from, seconds): (i32, String, String, i64) =
-            (row.get(0), row.get(1), row.get(2), row.get(3));
-        format!("{program}, server process {pid}, from {from}, for {seconds} s")
-    }))
-}
-
-async fn end_holder(client: &Client, pipeline: &str) -> Result<()> {
-    let query = format!(
-        "SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks l
-         WHERE {HELD} AND l.pid <> pg_catalog.pg_backend_pid()"
-    );
-    client
-        .query(&query, &[&number(pipeline)])
-        .await
-        .map(drop)
-        .map_err(|error| public::failure(error, "cannot end the run that holds the lock"))
+    crate::pg::lock::refuse_pooler(holder, other, PLACE).await
 }

@@ -238,6 +238,24 @@ fn read(connection: &Connection) -> Checked<ConnectParams> {
     })
 }
 
+impl SslMode {
+    /// libpq's word for it.
+    pub fn word(self) -> &'static str {
+        word_of(SSL_MODE, self)
+    }
+}
+
+impl ChannelBinding {
+    /// libpq's word for it.
+    pub fn word(self) -> &'static str {
+        word_of(CHANNEL_BINDING, self)
+    }
+}
+
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], meaning: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == meaning).map_or("", |(word, _)| word)
+}
+
 const SSL_MODE: &[(&str, SslMode)] = &[
     ("disable", SslMode::Disable),
     ("allow", SslMode::Allow),

@@ -8,7 +8,10 @@
 
 pub mod b2;
 pub mod http;
+mod parts;
 pub mod retry;
+pub mod s3;
+pub mod directory;
 
 use anyhow::Result;
 use bytes::Bytes;

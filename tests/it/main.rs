@@ -3,9 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
 mod b2;
 mod b2_faults;
 mod b2_stand_in;
+mod backups;
 mod connect;
 mod init;
 mod contract;
@@ -21,7 +23,10 @@ mod relations;
 mod quality;
 mod readers;
 mod replay;
+mod restore;
+mod s3;
 mod signals;
+mod stored;
 mod testbed;
 mod types;
 mod window;

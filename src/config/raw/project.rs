@@ -3,6 +3,7 @@
 //! In:    a tree. Out: [`ProjectFile`]. Not here: what is filled in (`resolve::project`).
 
 use super::Ordered;
+use super::backups::{Backups, Drill};
 use crate::config::model::Mask;
 use crate::config::words::Length;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -236,78 +237,6 @@ pub struct StageKeys {
     pub identity: Option<String>,
     /// How long a stage is kept after its run has ended; 7d by default.
     pub keep: Option<Length>,
-}
-
-/// What is backed up.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Backups {
-    /// What holds for every database that does not say otherwise.
-    #[serde(default)]
-    pub defaults: BackupKeys,
-    /// The databases, by name.
-    #[serde(default)]
-    pub databases: Ordered<BackupKeys>,
-    /// Connections to servers: every database found there must be listed or ignored.
-    #[serde(default)]
-    pub servers: Vec<String>,
-    /// Databases that are not backed up, by name.
-    #[serde(default)]
-    pub ignore: Vec<String>,
-}
-
-/// How one database is backed up.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Backup")]
-pub struct BackupKeys {
-    /// Id of its connection.
-    pub connection: Option<String>,
-    /// Name of a store.
-    pub store: Option<String>,
-    /// age recipients.
-    pub encrypt_to: Option<Vec<String>>,
-    /// What is kept.
-    pub keep: Option<Keep>,
-    /// A newest backup older than this is late.
-    pub expected_every: Option<Length>,
-    /// A restore that would take longer is said.
-    pub restore_within: Option<Length>,
-    /// Connection with the key that may delete.
-    pub prune_connection: Option<String>,
-    /// Which one scheduler starts it.
-    pub scheduled_by: Option<Scheduler>,
-}
-
-/// What is kept of a database's backups.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Keep {
-    /// Days.
-    pub days: u32,
-    /// The newest good ones stay, whatever their age.
-    #[schemars(range(min = 1))]
-    pub at_least: u32,
-}
-
-/// Who starts a backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Scheduler {
-    /// Nomad.
-    Nomad,
-    /// Airflow.
-    Airflow,
-    /// cron.
-    Cron,
-}
-
-/// Where backups are restored to be proven.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Drill {
-    /// Id of the connection.
-    pub connection: String,
 }
 
 /// What no pipeline file can loosen. Patterns are `database.schema.table` or

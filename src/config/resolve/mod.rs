@@ -4,6 +4,7 @@
 //! Out:   `model` values. Holds: a fault names the key it stands at.
 //! Not here: what a catalog must say (`etl::contract`): no server is asked here.
 
+pub mod backups;
 pub mod checks;
 pub mod pipeline;
 pub mod project;

@@ -1,14 +1,14 @@
 //! `sankofa.yaml` -> [`Project`].
 //!
 //! In:    the tree and the raw file.
-//! Out:   what moving rows needs; backups, drill and notify are checked here and used later.
+//! Out:   what moving rows needs; notify is checked here and used later.
 //! Holds: every store that is named is there.
 
-use super::At;
+use super::{At, backups};
 use crate::config::guard;
 use crate::config::model::{Guard, Project, SecretPlace, Stage, Warehouse};
 use crate::config::node::{Fault, Node, shown, suggest};
-use crate::config::raw::project::{BackupKeys, Backups, ProjectFile, SecretKeys, StoreKeys};
+use crate::config::raw::project::{ProjectFile, SecretKeys, StoreKeys};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,9 +29,6 @@ pub fn project(
     if raw.version != 1 {
         return Err(at.fault(&["version"], "expected version 1").hint("This binary reads version 1 only."));
     }
-    if let Some(backups) = &raw.backups {
-        check_backups(at, raw, backups)?;
-    }
     if let Some(drill) = &raw.drill {
         at.id(&["drill", "connection"], &drill.connection)?;
     }
@@ -43,6 +40,8 @@ pub fn project(
         warehouse: warehouse(at, raw)?,
         stage: stage(at, raw, home)?,
         guard: guard_of(at, raw)?,
+        backups: backups::resolve(at, raw, home)?,
+        drill: raw.drill.as_ref().map(|drill| drill.connection.clone()),
     })
 }
 
@@ -80,14 +79,27 @@ fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Warehouse, Fault> {
     })
 }
 
-fn store<'a>(at: At<'_>, raw: &'a ProjectFile, path: &[&str], name: &str) -> Result<&'a StoreKeys, Fault> {
+/// The store called `name`.
+///
+/// # Errors
+/// A [`Fault`] at `path`, when there is none.
+pub(super) fn store<'a>(
+    at: At<'_>,
+    raw: &'a ProjectFile,
+    path: &[&str],
+    name: &str,
+) -> Result<&'a StoreKeys, Fault> {
     raw.stores.find(name).ok_or_else(|| {
         let known: Vec<&str> = raw.stores.names().collect();
         at.fault(path, format!("there is no store {}", shown(name))).hint(suggest(name, &known))
     })
 }
 
-fn recipients(at: At<'_>, path: &[&str], list: &[String]) -> Result<(), Fault> {
+/// Checks age recipients.
+///
+/// # Errors
+/// A [`Fault`] at the first that is none.
+pub(super) fn recipients(at: At<'_>, path: &[&str], list: &[String]) -> Result<(), Fault> {
     for (index, recipient) in list.iter().enumerate() {
         if !recipient.starts_with("age1") {
             let index = index.to_string();
@@ -154,45 +166,6 @@ fn check_notify(at: At<'_>, raw: &ProjectFile) -> Result<(), Fault> {
             return Err(at.fault(&["notify", &index], "expected exactly one of webhook, mail"));
         };
         at.id(&["notify", &index, key, "connection"], id)?;
-    }
-    Ok(())
-}
-
-fn check_backups(at: At<'_>, raw: &ProjectFile, backups: &Backups) -> Result<(), Fault> {
-    check_backup(at, raw, &["backups", "defaults"], &backups.defaults)?;
-    for (name, keys) in &backups.databases.0 {
-        let path = ["backups", "databases", name.as_str()];
-        check_backup(at, raw, &path, keys)?;
-        if keys.connection.is_none() {
-            return Err(at.fault(&path, "key \"connection\" is missing"));
-        }
-        if keys.store.is_none() && backups.defaults.store.is_none() {
-            return Err(at.fault(&path, "key \"store\" is missing here and in `defaults:`"));
-        }
-        let encrypt_to = keys.encrypt_to.as_ref().or(backups.defaults.encrypt_to.as_ref());
-        if encrypt_to.is_none_or(Vec::is_empty) {
-            return Err(at
-                .fault(&path, "key \"encrypt_to\" is missing here and in `defaults:`")
-                .hint("A backup is always encrypted; `sankofa keygen` makes a key pair."));
-        }
-    }
-    for (index, id) in backups.servers.iter().enumerate() {
-        at.id(&["backups", "servers", &index.to_string()], id)?;
-    }
-    Ok(())
-}
-
-fn check_backup(at: At<'_>, raw: &ProjectFile, path: &[&str], keys: &BackupKeys) -> Result<(), Fault> {
-    let below = |key: &'static str| path.iter().copied().chain([key]).collect::<Vec<&str>>();
-    if let Some(name) = &keys.store {
-        store(at, raw, &below("store"), name)?;
-    }
-    for (key, id) in [("connection", &keys.connection), ("prune_connection", &keys.prune_connection)] {
-        id.as_ref().map_or(Ok(()), |id| at.id(&below(key), id))?;
-    }
-    recipients(at, &below("encrypt_to"), keys.encrypt_to.as_deref().unwrap_or_default())?;
-    if keys.keep.as_ref().is_some_and(|keep| keep.at_least == 0) {
-        return Err(at.fault(&below("keep"), "`at_least` must be 1 or more"));
     }
     Ok(())
 }

@@ -9,7 +9,6 @@
 mod api;
 mod fault;
 mod list;
-mod parts;
 mod read;
 mod rules;
 mod send;

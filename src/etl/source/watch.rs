@@ -1,0 +1,48 @@
+//! Who waits for the locks that we hold on the source.
+//!
+//! In:    a session of its own, our server processes.
+//! Out:   the failure that ends the reading, when somebody has waited too long.
+
+use crate::error::Failure;
+use crate::pg::public;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tokio_postgres::Client;
+
+/// Another session that has waited so long for us makes us give up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks twice a second who waits for us; ends when somebody has waited too long.
+pub(super) async fn until_held_up(client: &Client, ours: &[i32]) -> anyhow::Error {
+    let query = "SELECT a.pid, coalesce(a.application_name, '')
+        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+        WHERE NOT l.granted AND a.backend_type <> 'autovacuum worker'
+          AND pg_catalog.pg_blocking_pids(l.pid) && $1::int4[]";
+    let mut waiting: HashMap<i32, Instant> = HashMap::new();
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // What a transaction has seen of other sessions it goes on seeing, unless told to look again.
+        let asked = async {
+            client.batch_execute("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
+            client.query(query, &[&ours]).await
+        };
+        let rows = match asked.await {
+            Ok(rows) => rows,
+            Err(error) => return public::failure(error, "cannot watch over the source's locks"),
+        };
+        let now = Instant::now();
+        let seen: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        waiting.retain(|pid, _| seen.contains(pid));
+        for row in &rows {
+            let (pid, program): (i32, String) = (row.get(0), row.get(1));
+            if now.duration_since(*waiting.entry(pid).or_insert(now)) >= PATIENCE {
+                return Failure::temporary(format!(
+                    "gave up reading the source: our locks have held up server process {pid} ({program}) for {} s",
+                    PATIENCE.as_secs()
+                ))
+                .hint("Run it again when the schema change (or VACUUM FULL) there is through.")
+                .into();
+            }
+        }
+    }
+}
