@@ -22,6 +22,9 @@ backups:
     records: {connection: records_db}
 ";
 
+/// An identity that opens nothing here.
+const ANOTHER: &str = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+
 /// A project with a store in the directory `off`.
 struct Bench {
     sankofa: Sankofa,
@@ -351,4 +354,34 @@ async fn keygen_makes_a_pair_that_age_can_use_and_shows_no_secret() {
     let printed = sankofa.run(&["keygen", "--out", "-"]).await.succeeds().stdout;
     assert_eq!(printed.lines().count(), 3);
     assert!(printed.lines().nth(2).unwrap().starts_with("AGE-SECRET-KEY-1"));
+}
+
+#[tokio::test]
+async fn doctor_tries_the_store_the_database_and_the_programs_and_leaves_nothing_behind() {
+    let source = Server::major(17).fresh_database("doctor").await;
+    let programs = client_program(17, "pg_dump");
+    let project = PROJECT.replace("    records: {connection: records_db}\n", "");
+    let sankofa = Sankofa::new()
+        .file("sankofa.yaml", &project)
+        .connection("hr_db", &source)
+        .env("SANKOFA_PG_BIN", programs.parent().unwrap().to_str().unwrap());
+    let bench = Bench { sankofa };
+    fs::create_dir(bench.store()).unwrap();
+    let done = bench.sankofa.run(&["doctor", "--for", "backup"]).await.succeeds();
+    let said = done.json()["findings"].to_string();
+    for part in ["takes uploads for hr", "dumped by the programs of 17", "no identity is at hand"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(bench.files(), BTreeSet::new());
+
+    let other = Bench { sankofa: bench.sankofa.env("AIRFLOW_VAR_AGE_IDENTITY", ANOTHER) };
+    let done = other.sankofa.run(&["doctor", "--for", "backup"]).await.exits(77);
+    assert!(done.stderr.contains("no identity in age_identity opens"), "{}", done.told());
+    assert!(!done.told().contains(ANOTHER), "{}", done.told());
+    let locked = project.replace("encrypt_to:", "lock: {days: 7, mode: governance}, encrypt_to:");
+    other.sankofa.write("sankofa.yaml", locked);
+    let done = other.sankofa.run(&["doctor", "--for", "backup"]).await.exits(78);
+    assert!(done.stderr.contains("needs a bucket with Object Lock"), "{}", done.told());
+    other.sankofa.write("sankofa.yaml", project.replace("directory: ./off", "directory: /nonexistent/a/b"));
+    other.sankofa.run(&["doctor", "--for", "backup"]).await.exits(78);
 }
