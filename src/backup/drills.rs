@@ -55,6 +55,33 @@ pub struct Drilled {
     /// Comparing every row with the proof, milliseconds.
     #[serde(default)]
     pub prove_ms: u64,
+    /// The run, as the scheduler calls it.
+    #[serde(default)]
+    pub run_id: String,
+    /// When it began.
+    #[serde(default)]
+    pub started_at: Timestamp,
+    /// Version of this program.
+    #[serde(default)]
+    pub sankofa: String,
+    /// Version of the server that was restored into.
+    #[serde(default)]
+    pub server_version: String,
+    /// Sessions side by side.
+    #[serde(default)]
+    pub jobs: u64,
+    /// Tables that were compared.
+    #[serde(default)]
+    pub tables: u64,
+    /// Their rows.
+    #[serde(default)]
+    pub rows: u64,
+    /// How many tables and other things differ.
+    #[serde(default)]
+    pub different: u64,
+    /// `restore_within` of the database, milliseconds.
+    #[serde(default)]
+    pub restore_within_ms: u64,
 }
 
 impl Drilled {

@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod codec;
 pub mod coverage;
+pub mod drill;
 pub mod dump;
 pub mod earlier;
 pub mod drills;
@@ -21,6 +22,7 @@ pub mod ping;
 pub mod proof;
 pub mod prove;
 pub mod prune;
+pub mod restore;
 pub mod retention;
 pub mod run;
 pub mod seal;

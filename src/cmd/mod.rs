@@ -143,6 +143,8 @@ impl Command {
             _ => self.step().map(|step| step.pipeline.clone()),
         };
         let run_id = match self {
+            Command::Restore(args) => Some(args.how.run.to_string()),
+            Command::Drill(args) => Some(args.how.run.to_string()),
             Command::Backup(args) => Some(args.run.to_string()),
             _ => self.step().map(|step| step.run.to_string()),
         };
@@ -162,6 +164,8 @@ impl Command {
     /// How long it may run, from the start of the process.
     pub fn deadline(&self) -> Option<Duration> {
         match self {
+            Command::Restore(args) => args.how.deadline,
+            Command::Drill(args) => args.how.deadline,
             Command::Backup(args) => args.deadline,
             _ => self.step().and_then(|step| step.deadline),
         }
