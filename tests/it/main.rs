@@ -5,6 +5,7 @@ mod support;
 
 mod archive;
 mod b2;
+mod backup;
 mod b2_faults;
 mod b2_stand_in;
 mod backups;
