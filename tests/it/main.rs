@@ -7,6 +7,7 @@ mod archive;
 mod b2;
 mod b2_faults;
 mod b2_stand_in;
+mod backups;
 mod connect;
 mod init;
 mod contract;
