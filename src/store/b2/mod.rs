@@ -232,7 +232,7 @@ impl Inner {
         // What is stored is looked for in a list, and a lock is asked for: better refused now than after a
         // whole dump has gone up.
         let needs = [("listFiles", true), ("writeFileRetentions", terms.lock_until.is_some())];
-        for (right, _) in needs.iter().filter(|(right, is_needed)| *is_needed && !session.has(right)) {
+        if let Some((right, _)) = needs.iter().find(|(right, is_needed)| *is_needed && !session.has(right)) {
             return Err(self.failure(&what, &Fault::lacks(Call { needs: right, ..START_LARGE_FILE }, right)));
         }
         let (bucket_id, minimum) = (bucket_id.to_owned(), session.minimum_part);

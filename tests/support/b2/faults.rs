@@ -14,6 +14,8 @@ pub enum What {
     NotJson { status: u16 },
     /// The connection is reset before the request's body is read.
     ResetBefore,
+    /// The connection is reset when so many bytes of an upload's body have been read.
+    ResetWithin(u64),
     /// The connection is reset when the request is read; nothing was stored.
     Reset,
     /// The connection is reset when all was done and stored.

@@ -298,14 +298,19 @@ impl State {
         self.make(Version { action: "start", sha1: Some("none".to_owned()), ..version })
     }
 
+    pub fn clear_unfinished(&mut self, bucket: &str) {
+        let id = self.bucket_named(bucket).map(|bucket| bucket.id.clone()).unwrap_or_default();
+        self.versions.retain(|version| version.bucket_id != id || version.action != "start");
+    }
+
     fn make(&mut self, version: Version) -> String {
         let id = version.id.clone();
         self.add(version);
         id
     }
 
-    /// A version with nothing in it.
-    fn plain(&mut self, bucket: &str, name: &str, is_large: bool) -> Version {
+    /// A hide marker, or what is to be made something else.
+    pub fn plain(&mut self, bucket: &str, name: &str, is_large: bool) -> Version {
         let bucket_id = self.bucket_named(bucket).expect("a bucket of this name").id.clone();
         Version {
             id: self.file_id(&bucket_id, is_large),
