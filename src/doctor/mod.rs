@@ -7,6 +7,7 @@
 //! Not here: what a run does (`etl`).
 
 mod local;
+mod restores;
 mod source;
 mod warehouse;
 
@@ -107,6 +108,9 @@ pub async fn examine(
     }
     for (source, pipelines) in by_source {
         findings.extend(source::examine(project, source, &pipelines, resolver).await.all);
+    }
+    for server in restores::examine(project, resolver).await {
+        findings.extend(server.all);
     }
     Diagnosis { findings }
 }
