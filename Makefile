@@ -41,7 +41,7 @@ testbed: ## real PostgreSQL servers 13 to 18, psql, pgbouncer, into .testbed/ (o
 	tests/testbed/install.sh
 
 .PHONY: demo
-demo: ## three demo databases, loaded twice into a warehouse (demo/run.sh)
+demo: ## three demo databases, loaded twice into a warehouse; one backed up, drilled, lost and restored
 	@echo 'demo: PostgreSQL 16 and 18 into .testbed/ (once)'; tests/testbed/install.sh 16 18
 	@echo 'demo: building target/debug/sankofa (release takes 3 times as long, and this is little data)'; $(WITH) cargo build --locked --quiet
 	@demo/run.sh

@@ -31,6 +31,10 @@ INSERT INTO other.note VALUES ('it''s'), (NULL), ('');
 SELECT lo_from_bytea(0, decode(repeat('ab', 5000), 'hex'));
 COMMENT ON TABLE person IS 'people';";
 
+/// So that a restore takes a moment.
+const MORE: &str =
+    "INSERT INTO part SELECT g % 1000, repeat(md5(g::text), 3) FROM generate_series(1, 60000) g";
+
 async fn small(server: &Server) -> Stored {
     let source = server.fresh_database("small").await;
     source.sql(SMALL).await;
@@ -176,7 +180,6 @@ async fn roles_and_extensions_that_are_missing_are_named_before_anything_is_writ
     let source = from.fresh_database("needs").await;
     source.sql(&format!("CREATE EXTENSION hstore; CREATE TABLE t (h hstore); ALTER TABLE t OWNER TO {owner}; GRANT SELECT ON t TO {reader}")).await;
     let stored = Stored::of(source).await;
-    // A server without the extension: its control file is gone, for its own cluster only, by a role's lack.
     let before = databases(&to).await;
     let refused = stored.restore(&to, "back", &[]).await.exits(78);
     assert!(refused.stderr.contains(&owner) && refused.stderr.contains(&reader), "{}", refused.told());
@@ -330,10 +333,7 @@ async fn a_damaged_backup_ends_with_65_and_the_server_is_as_it_was() {
 #[tokio::test]
 async fn a_restore_killed_at_any_moment_leaves_nothing_that_looks_whole_and_the_next_one_succeeds() {
     let stored = small(&Server::major(16)).await;
-    stored
-        .source
-        .sql("INSERT INTO part SELECT g % 1000, repeat(md5(g::text), 3) FROM generate_series(1, 60000) g")
-        .await;
+    stored.source.sql(MORE).await;
     let stored = Stored::of(stored.source).await;
     let to = Server::new(17).start();
     let begun = Instant::now();
@@ -362,20 +362,25 @@ async fn a_restore_killed_at_any_moment_leaves_nothing_that_looks_whole_and_the_
 #[tokio::test]
 async fn a_given_database_that_a_killed_restore_filled_in_part_is_filled_anew() {
     let stored = small(&Server::major(16)).await;
+    stored.source.sql(MORE).await;
+    let stored = Stored::of(stored.source).await;
     let given = Server::major(17).fresh_database("killed").await;
-    let mut running = stored.start(given.server(), given.name(), &["-v"]);
-    running.says("pg_restore is done").await;
-    let ended = running.kill_after(Duration::ZERO).await;
-    if ended.code() == Some(0) {
-        return; // it was quicker
+    let running = stored.start(given.server(), given.name(), &[]);
+    let begun = Instant::now();
+    while given.value("SELECT count(*) FROM pg_class WHERE relname = 'visit'").await == "0" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", running.log_so_far());
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    let ended = running.kill_after(Duration::ZERO).await;
+    assert_eq!(ended.code(), None, "{}", ended.told());
     let comment = format!(
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{}'",
+        "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = '{}'",
         given.name()
     );
     assert!(given.value(&comment).await.contains("do not use it"));
     stored.restore(given.server(), given.name(), &[]).await.succeeds();
-    assert_eq!(given.value("SELECT count(*) FROM person").await, "300");
+    assert_eq!(given.value(&comment).await, "");
+    assert_eq!(given.value("SELECT count(*) FROM part").await, "61000");
     assert_eq!(given.value("SELECT count(*) FROM pg_largeobject_metadata").await, "1");
 }
 

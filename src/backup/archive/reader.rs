@@ -30,7 +30,7 @@ pub struct Reader {
     /// Bytes of the archive behind us.
     position: u64,
     /// The beginning of a field or an entry that is not all there.
-    pending: Vec<u8>,
+    pub(super) pending: Vec<u8>,
     header: Header,
     entries: i64,
     contents: Contents,

@@ -281,36 +281,27 @@ pub async fn empty(target: &Target) -> Result<()> {
 const OTHERS: &str = "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() \
                       AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()";
 
-/// Drops every schema but `public`, whose owner and grants stay, and all that is in that.
+/// Drops every schema but `public`, whose owner and grants stay, and all that is in that. The commands
+/// are put together before the first is run: each takes others with it.
 const EMPTY: &str = r"
 DO $empty$
-DECLARE it record;
+DECLARE command text;
 BEGIN
-    FOR it IN SELECT evtname AS name FROM pg_event_trigger LOOP
-        EXECUTE format('DROP EVENT TRIGGER IF EXISTS %I CASCADE', it.name);
-    END LOOP;
-    FOR it IN SELECT pubname AS name FROM pg_publication LOOP
-        EXECUTE format('DROP PUBLICATION IF EXISTS %I CASCADE', it.name);
-    END LOOP;
-    FOR it IN SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' LOOP
-        EXECUTE format('DROP EXTENSION IF EXISTS %I CASCADE', it.name);
-    END LOOP;
-    FOR it IN SELECT nspname AS name FROM pg_namespace
-              WHERE nspname NOT LIKE 'pg\_%' AND nspname NOT IN ('information_schema', 'public') LOOP
-        EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', it.name);
-    END LOOP;
-    FOR it IN SELECT c.oid::regclass AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
-                     WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind
-              FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') LOOP
-        EXECUTE format('DROP %s IF EXISTS %s CASCADE', it.kind, it.name);
-    END LOOP;
-    FOR it IN SELECT p.oid::regprocedure AS name, CASE p.prokind WHEN 'a' THEN 'AGGREGATE' ELSE 'ROUTINE' END AS kind
-              FROM pg_proc p WHERE pronamespace = 'public'::regnamespace LOOP
-        EXECUTE format('DROP %s IF EXISTS %s CASCADE', it.kind, it.name);
-    END LOOP;
-    FOR it IN SELECT t.oid::regtype AS name FROM pg_type t
-              WHERE typnamespace = 'public'::regnamespace AND typelem = 0 LOOP
-        EXECUTE format('DROP TYPE IF EXISTS %s CASCADE', it.name);
+    FOREACH command IN ARRAY coalesce((SELECT array_agg(format('DROP %s IF EXISTS %s CASCADE', kind, name) ORDER BY rank) FROM (
+        SELECT 1 AS rank, 'EVENT TRIGGER' AS kind, quote_ident(evtname) AS name FROM pg_event_trigger
+        UNION ALL SELECT 2, 'PUBLICATION', quote_ident(pubname) FROM pg_publication
+        UNION ALL SELECT 3, 'EXTENSION', quote_ident(extname) FROM pg_extension WHERE extname <> 'plpgsql'
+        UNION ALL SELECT 4, 'SCHEMA', quote_ident(nspname) FROM pg_namespace
+            WHERE nspname NOT LIKE 'pg\_%' AND nspname NOT IN ('information_schema', 'public')
+        UNION ALL SELECT CASE relkind WHEN 'S' THEN 6 ELSE 5 END, CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
+                WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass::text
+            FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        UNION ALL SELECT 7, 'ROUTINE', oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        UNION ALL SELECT 8, 'TYPE', oid::regtype::text FROM pg_type
+            WHERE typnamespace = 'public'::regnamespace AND typelem = 0
+            AND (typrelid = 0 OR typrelid IN (SELECT oid FROM pg_class WHERE relkind = 'c'))
+    ) AS everything), '{}') LOOP
+        EXECUTE command;
     END LOOP;
     PERFORM lo_unlink(oid) FROM pg_largeobject_metadata;
 END

@@ -229,12 +229,11 @@ impl Inner {
             return Err(Failure::config(format!("{what} {}: the name {why}", self.place())).into());
         }
         let (session, bucket_id, full) = self.aim(START_LARGE_FILE, name, &what).await?;
-        for right in ["writeFileRetentions"].iter().filter(|_| terms.lock_until.is_some()) {
-            if !session.has(right) {
-                return Err(
-                    self.failure(&what, &Fault::lacks(Call { needs: right, ..START_LARGE_FILE }, right))
-                );
-            }
+        // What is stored is looked for in a list, and a lock is asked for: better refused now than after a
+        // whole dump has gone up.
+        let needs = [("listFiles", true), ("writeFileRetentions", terms.lock_until.is_some())];
+        if let Some((right, _)) = needs.iter().find(|(right, is_needed)| *is_needed && !session.has(right)) {
+            return Err(self.failure(&what, &Fault::lacks(Call { needs: right, ..START_LARGE_FILE }, right)));
         }
         let (bucket_id, minimum) = (bucket_id.to_owned(), session.minimum_part);
         Ok(Box::new(upload::B2Upload::new(self.clone(), bucket_id, full, terms.clone(), minimum)))
@@ -280,7 +279,13 @@ impl Inner {
     }
 
     async fn rules(&self, prefix: &str) -> Result<Rules> {
-        let (session, _, full) = self.aim(LIST_BUCKETS, prefix, "cannot read the rules of").await?;
+        let failed = |fault: Fault| self.failure("cannot read the rules of", &fault);
+        let session = self.api.session().await.map_err(failed)?;
+        let full = self.full(&session, LIST_BUCKETS, prefix).map_err(failed)?;
+        if !session.has(LIST_BUCKETS.needs) {
+            let unknown = format!("lifecycle rules and Object Lock: the key needs {}", LIST_BUCKETS.needs);
+            return Ok(Rules { unknown: vec![unknown], ..Rules::default() });
+        }
         Ok(rules::read(&self.bucket(&session).await?, &full))
     }
 
