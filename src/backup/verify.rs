@@ -10,7 +10,7 @@ use crate::backup::manifest::Object;
 use crate::backup::restore;
 use crate::backup::seal::Identities;
 use crate::backup::tally::Sum;
-use crate::error::Failure;
+use crate::error::{Failure, Kind, classify};
 use crate::progress::TableProgress;
 use crate::store::{Store, Version};
 use anyhow::{Context, Result};
@@ -63,7 +63,12 @@ pub async fn verify(
         };
         return Ok(Checked { stored_bytes, rows: None, not_opened: Some(why) });
     }
-    let opened = restore::verify::verify(store, backup, identities, ()).await?;
+    let opened = match restore::verify::verify(store, backup, identities, ()).await {
+        Err(error) if classify(&error).kind == Kind::Permission => {
+            return Err(closed(store.as_ref(), backup, progress).await);
+        }
+        opened => opened?,
+    };
     let counts = opened.archive.counts();
     if counts != manifest.counts {
         let what = format!("cannot trust {}: its manifest counts what it does not hold", backup.folder());
@@ -73,6 +78,23 @@ pub async fn verify(
     }
     progress.add(counts.rows, stored_bytes);
     Ok(Checked { stored_bytes, rows: Some(counts.rows), not_opened: None })
+}
+
+/// Why a backup does not open although its manifest says that it does: a damaged header of age reads like
+/// one that was made for somebody else.
+async fn closed(store: &dyn Store, backup: &Backup, progress: &TableProgress) -> anyhow::Error {
+    let manifest = &backup.manifest;
+    let objects =
+        [Some((&manifest.object, &backup.archive)), manifest.proof.as_ref().map(|of| (of, &backup.proof))];
+    for (object, version) in objects.into_iter().flatten() {
+        if let Some(version) = version
+            && let Err(error) = stored(store, version, object, progress).await
+        {
+            return error;
+        }
+    }
+    let what = format!("cannot trust {}: its manifest names recipients that do not open it", backup.folder());
+    Failure::data(what).hint("Somebody has changed the manifest; other backups stay good.").into()
 }
 
 fn missing(backup: &Backup, object: &Object) -> Failure {
