@@ -7,8 +7,11 @@
 
 pub mod archive;
 pub mod codec;
+pub mod coverage;
+pub mod drill;
 pub mod dump;
 pub mod earlier;
+pub mod drills;
 mod gzip;
 pub mod inventory;
 pub mod keep;
@@ -19,6 +22,7 @@ pub mod ping;
 pub mod proof;
 pub mod prove;
 pub mod prune;
+pub mod restore;
 pub mod retention;
 pub mod run;
 pub mod seal;
@@ -26,3 +30,4 @@ pub mod source;
 pub mod stores;
 pub mod stream;
 pub mod tally;
+pub mod verify;

@@ -5,10 +5,11 @@
 //! Not here: what a store does (`store`), what lies in it (`backup::inventory`).
 
 use crate::config::model::StorePlace;
-use crate::error::Failure;
 use crate::secret::Resolver;
 use crate::store::Store;
+use crate::store::b2::B2;
 use crate::store::directory::Directory;
+use crate::store::s3::S3;
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -16,14 +17,17 @@ use std::sync::Arc;
 /// given. A directory has no key.
 ///
 /// # Errors
-/// 77 for a connection that is not there or refused; 78 for a bucket that is not there.
+/// 77 for a connection that is not there; 78 for one that holds no key.
 pub async fn open(place: &StorePlace, prune: Option<&str>, resolver: &Resolver) -> Result<Arc<dyn Store>> {
     match place {
         StorePlace::Directory(root) => Ok(Arc::new(Directory::new(root))),
-        StorePlace::B2(bucket) | StorePlace::S3(bucket) => {
-            let _ = (prune, resolver);
-            let what = format!("cannot open bucket {}: buckets are not in this version", bucket.bucket);
-            Err(Failure::config(what).hint("Use a store with `directory:`.").into())
+        StorePlace::B2(bucket) => {
+            let connection = resolver.connection(prune.unwrap_or(&bucket.connection)).await?;
+            Ok(Arc::new(B2::open(&connection, &bucket.bucket, bucket.prefix.as_deref())?))
+        }
+        StorePlace::S3(bucket) => {
+            let connection = resolver.connection(prune.unwrap_or(&bucket.connection)).await?;
+            Ok(Arc::new(S3::open(&connection, &bucket.bucket, bucket.prefix.as_deref())?))
         }
     }
 }

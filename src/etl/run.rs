@@ -294,9 +294,9 @@ async fn stream(
 ) -> Result<Report> {
     let publisher = &opened.target.publisher;
     staging::sweep(publisher, &request.pipeline.name, None).await?;
-    let (source, prepared, _cancel) = request.plan(hands, publisher).await?;
+    let writers = request.writers(opened, request.pipeline.connections.max(1));
+    let ((source, prepared, _cancel), writers) = tokio::try_join!(request.plan(hands, publisher), writers)?;
     staging::create(publisher, opened.run, &prepared.plans).await?;
-    let writers = request.writers(opened, source.readers.len()).await?;
     let cancelling = Cancelling::on(hands.stop);
     cancelling.add_all(&writers);
     let destination = Destination::Staging { run: opened.run, writers: &writers };

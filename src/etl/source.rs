@@ -17,7 +17,7 @@ use crate::pg::{Session, SessionOptions, connect, introspect};
 use crate::secret::Connection;
 use crate::table::{SourceTable, TableName};
 use anyhow::Result;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use std::time::Duration;
 use tokio_postgres::types::{FromSql, Type};
 
@@ -142,13 +142,14 @@ pub async fn open(
     let first = connect(connection, &how).await?;
     cancelling.add(&first);
     let snapshot = export(&first, &mut facts).await?;
-    let mut readers = vec![first];
-    for _ in 1..options.readers.max(1) {
+    let others = (1..options.readers.max(1)).map(|_| async {
         let reader = connect(connection, &how).await?;
         cancelling.add(&reader);
         import(&reader, &snapshot).await?;
-        readers.push(reader);
-    }
+        anyhow::Ok(reader)
+    });
+    let mut readers = try_join_all(others).await?;
+    readers.insert(0, first);
     let warning = "a prepared transaction is open: the watermark stays where it can be proven";
     let warnings = facts.prepared.then(|| warning.to_owned()).into_iter().collect();
     let source = Source { lead, readers, tables, facts, oldest, database, timezone, warnings };

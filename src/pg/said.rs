@@ -15,6 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 pub struct Said {
     /// Errors and their details, oldest first, without the program's name.
     errors: Vec<String>,
+    /// Errors of `pg_restore`, each between the entry of the archive that met it and its command.
+    met: Vec<String>,
     /// Warnings: class, and how often.
     pub warnings: BTreeMap<String, u64>,
 }
@@ -134,6 +136,9 @@ impl Said {
     /// Takes one line. A line without the program's name goes on from the one before.
     fn line(&mut self, line: &str) {
         let told = line.strip_prefix("pg_").and_then(|rest| rest.split_once(": "));
+        if line.starts_with("Command was: ") && self.met.len() < 3 * ERRORS_KEPT {
+            self.met.push(line.to_owned());
+        }
         let Some((_, told)) = told else { return };
         if let Some(warning) = told.strip_prefix("warning: ") {
             let class =
@@ -141,11 +146,20 @@ impl Said {
             *self.warnings.entry(class.to_owned()).or_default() += 1;
             return;
         }
+        let is_met = told.starts_with("from TOC entry ") || told.starts_with("error: ");
+        if is_met && self.met.len() < 3 * ERRORS_KEPT {
+            self.met.push(told.to_owned());
+        }
         let error = told.strip_prefix("error: ").or(told.strip_prefix("fatal: "));
         let detail = told.strip_prefix("detail: ").filter(|text| text.starts_with(FROM_SERVER));
         if let Some(text) = error.or(detail).filter(|_| self.errors.len() < ERRORS_KEPT) {
             self.errors.push(text.to_owned());
         }
+    }
+
+    /// What `pg_restore` said of errors and of the entries that met them; not to be shown as it is.
+    pub fn met(&self) -> &[String] {
+        &self.met
     }
 
     /// Whether it told of any error.

@@ -153,6 +153,12 @@ impl Prepared {
         self
     }
 
+    /// Gives it `file` as its standard input, which it may open again as `/proc/self/fd/0`.
+    pub fn input(&mut self, file: std::fs::File) -> &mut Self {
+        self.command.stdin(file);
+        self
+    }
+
     /// Starts it; what it writes to stdout comes from the second half.
     ///
     /// # Errors

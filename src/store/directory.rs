@@ -36,8 +36,8 @@ pub struct Directory {
 
 impl Directory {
     /// The store in `root`, which is made by the first object; its parent has to be there to be read.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Directory { root: root.into() }
+    pub fn new(root: impl AsRef<Path>) -> Self {
+        Directory { root: root.as_ref().components().collect() }
     }
 
     /// Where the object called `name` lies.

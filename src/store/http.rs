@@ -143,6 +143,12 @@ pub fn pieces(response: Response, idle: Duration) -> impl Stream<Item = Result<B
     })
 }
 
+/// Whether a secret may go there: encrypted, or not leaving this machine.
+pub fn is_safe(url: &reqwest::Url) -> bool {
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    url.scheme() == "https" || (url.scheme() == "http" && is_here)
+}
+
 /// What `Retry-After` asks for, when it is a number of seconds. A date is no use without a common clock.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
@@ -157,7 +163,8 @@ impl Broken {
         let mut cause = error.source();
         while let Some(one) = cause {
             let word = one.to_string();
-            if !words.iter().any(|said| said.contains(&word)) {
+            let is_noise = word.starts_with("client error (") && one.source().is_some();
+            if !is_noise && !words.iter().any(|said| said.contains(&word)) {
                 words.push(word);
             }
             cause = one.source();

@@ -8,7 +8,9 @@
 
 pub mod b2;
 pub mod http;
+mod parts;
 pub mod retry;
+pub mod s3;
 pub mod directory;
 
 use anyhow::Result;
@@ -95,6 +97,13 @@ pub trait Store: Send + Sync {
     /// Sets rules so that an unfinished upload is dropped after a day and a hidden or deleted version
     /// after `keep_days`, and no rule hides anything by itself; false where the place has no rules.
     fn set_rules<'a>(&'a self, prefix: &'a str, keep_days: u32) -> BoxFuture<'a, Result<bool>>;
+
+    /// Sets the Object Lock that every new object of the whole place gets by default; false where there
+    /// is no such thing. Never enables Object Lock itself, which nobody could undo: 78.
+    fn set_default_lock(&self, days: u32, mode: LockMode) -> BoxFuture<'_, Result<bool>> {
+        let _ = (days, mode);
+        Box::pin(async { Ok(false) })
+    }
 }
 
 /// An upload of unknown length.

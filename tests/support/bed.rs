@@ -45,6 +45,22 @@ pub fn pgbouncer() -> Option<PathBuf> {
     Some(folder().join("pgbouncer/run")).filter(|path| path.exists())
 }
 
+/// The S3 server; None where it could not be built.
+pub fn versitygw() -> Option<PathBuf> {
+    Some(folder().join("s3/versitygw")).filter(|path| path.exists())
+}
+
+/// A program that reads our backups without us, such as `age`: from the test bed, else from the system.
+pub fn foreign_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let of_system = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let found = std::iter::once(folder().join("foreign/usr/bin").join(name))
+        .chain(of_system)
+        .find(|path| path.exists());
+    assert!(found.is_some() || !is_ci(), "no {name}: run tests/testbed/install.sh");
+    found
+}
+
 /// The folder `shared` with the real data sets; None where this machine has none.
 pub fn shared_data() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");

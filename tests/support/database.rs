@@ -75,7 +75,7 @@ impl Server {
 
 impl Database {
     /// One that is already there; it is dropped like any other.
-    pub(super) fn named(server: &Server, name: &str) -> Database {
+    pub fn named(server: &Server, name: &str) -> Database {
         Database { server: server.clone(), name: name.to_owned() }
     }
 

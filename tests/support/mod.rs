@@ -5,6 +5,7 @@
 //!   [`Server::new`] for one of its own with settings, certificates, `pg_hba.conf` lines.
 //! - [`Server::fresh_database`]: an own database per test, dropped after it, kept when it panics.
 //! - [`Sankofa`]: the built binary in a project directory of its own.
+//! - [`b2::B2`]: Backblaze B2 in this process, as strict as the real one, with faults on demand.
 //! - `tests/testbed/install.sh` puts the programs in place; without it tests panic and name it.
 
 // Each test binary uses its own part of this.
@@ -21,10 +22,11 @@ mod pooler;
 mod proxy;
 mod real;
 mod runner;
+mod s3;
 mod server;
 mod standby;
 
-pub use bed::{CLIENT_MAJORS, client_program, has_clients};
+pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients};
 pub use database::{Database, Row, quote};
 pub use dumps::independent_reader;
 pub use frames::Direction;
@@ -32,4 +34,5 @@ pub use pooler::Pooler;
 pub use proxy::{Deed, Proxy, Rule, Seen};
 pub use real::Real;
 pub use runner::{Finished, Running, Sankofa};
+pub use s3::S3Server;
 pub use server::{Builder, MAJORS, PASSWORD, Server, Stop, USER};

@@ -9,7 +9,9 @@
 #           postgresql/MAJOR/bin   initdb, pg_ctl, postgres
 #           clients/MAJOR/bin      psql, pg_dump, pg_restore, ... (16 and 18 from PyPI; 13, 15 and 17
 #                                  from Debian's suites)
+#           s3/                    versitygw, an S3 server (built by s3.sh)
 #           pgbouncer/             pgbouncer and its libraries (run it by pgbouncer/run)
+#           foreign/usr/bin        age and zstd, which read backups without us
 # Root:   servers refuse to run as root, so they run as `postgres` or `nobody`. Where that user
 #         cannot reach the checkout, .testbed becomes a link to a folder in /tmp.
 # Again:  what is there in the right version is left alone (0.1 s).
@@ -255,6 +257,24 @@ RUN
     rm -rf "$work"
 }
 
+# Foreign readers of our backups, unpacked like pgbouncer: nothing is installed.
+install_foreign_readers() {
+    local to=$bed/foreign work packages=(age zstd)
+    is_settled "$to" unpacked && return
+    apt-cache show age >/dev/null 2>&1 || apt_update
+    say "age and zstd: unpacking Debian's ${packages[*]}"
+    work=$(mktemp -d "$bed/work.XXXXXX")
+    chmod 755 "$work"
+    if ! (cd "$work" && apt-get -qq download "${packages[@]}" >apt.log 2>&1); then
+        say "no age (apt-get download failed; run apt-get update as root): its tests will say so"
+        rm -rf "$work"
+        return
+    fi
+    for deb in "$work"/*.deb; do dpkg -x "$deb" "$work/root"; done
+    settle "$work/root" "$to" unpacked
+    rm -rf "$work"
+}
+
 main() {
     [ "$(uname -sm)" = "Linux x86_64" ] || die "install PostgreSQL servers on $(uname -sm): packages are for Linux x86_64"
     local majors=("$@") major
@@ -267,6 +287,8 @@ main() {
     install_clients
     install_all_debian_clients
     install_pgbouncer
+    install_foreign_readers
+    [ $# -gt 0 ] || "$here/s3.sh" "$bed" # the demo, which names its majors, needs none
     say "ready in $(readlink -f "$bed"): PostgreSQL ${majors[*]}"
 }
 main "$@"

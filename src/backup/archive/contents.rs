@@ -16,12 +16,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 pub(super) struct Entry<'a> {
     pub id: i64,
     has_dumper: i64,
-    tag: Option<&'a [u8]>,
-    desc: &'a [u8],
-    definition: Option<&'a [u8]>,
+    pub tag: Option<&'a [u8]>,
+    pub desc: &'a [u8],
+    pub definition: Option<&'a [u8]>,
     copy: Option<&'a [u8]>,
-    namespace: Option<&'a [u8]>,
-    owner: Option<&'a [u8]>,
+    pub namespace: Option<&'a [u8]>,
+    pub owner: Option<&'a [u8]>,
+    pub tablespace: Option<&'a [u8]>,
+    /// Numbers of the entries that it depends on, decimal.
+    pub needs: Vec<&'a [u8]>,
     relkind: Option<i64>,
     /// Where its offset field begins, counted from the entry's first byte.
     pub offset_at: usize,
@@ -35,10 +38,13 @@ impl<'a> Entry<'a> {
         let (_table_oid, _oid) = (cursor.string()?, cursor.string()?);
         let (tag, desc, section) = (cursor.string()?, cursor.string()?, cursor.int()?);
         let (definition, _drop, copy) = (cursor.string()?, cursor.string()?, cursor.string()?);
-        let (namespace, _tablespace, _access) = (cursor.string()?, cursor.string()?, cursor.string()?);
+        let (namespace, tablespace, _access) = (cursor.string()?, cursor.string()?, cursor.string()?);
         let relkind = if header.has_relkind() { Some(cursor.int()?) } else { None };
         let (owner, with_oids) = (cursor.string()?, cursor.string()?);
-        while cursor.string()?.is_some() {} // what it depends on
+        let mut needs = Vec::new();
+        while let Some(need) = cursor.string()? {
+            needs.push(need);
+        }
         let offset_at = cursor.used();
         let (flag, offset) = cursor.offset()?;
         let desc = desc.unwrap_or_default();
@@ -50,7 +56,7 @@ impl<'a> Entry<'a> {
             return bad(format!("an entry without what every entry has (number {id})"));
         }
         #[rustfmt::skip]
-        let entry = Entry { id, has_dumper, tag, desc, definition, copy, namespace, owner, relkind, offset_at, flag, offset };
+        let entry = Entry { id, has_dumper, tag, desc, definition, copy, namespace, owner, tablespace, needs, relkind, offset_at, flag, offset };
         Ok(entry)
     }
 

@@ -12,6 +12,7 @@ mod blocks;
 mod contents;
 mod copy;
 mod header;
+mod items;
 mod reader;
 mod rows;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod wire;
 
 pub use header::Header;
+pub use items::{Item, items};
 pub use reader::Reader;
 pub(crate) use rows::RowSum;
 

@@ -26,6 +26,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
+/// How often a call may fail before people hear of it: B2 sheds load as a matter of course.
+const LOUD_AFTER: u32 = 4;
+/// How often a first login is tried: who has a wrong endpoint or no network learns it in 15 s.
+const FIRST_LOGIN_TRIES: u32 = 5;
+
 /// A key's way into B2.
 pub(super) struct Api {
     /// For what is no JSON call.
@@ -66,22 +71,28 @@ impl Tries {
         self.attempt = 1;
     }
 
+    /// Takes `fault` as final; it may have been preceded by one that worked unseen.
+    pub fn end(&mut self, fault: Fault) -> Fault {
+        self.is_over = true;
+        Fault { is_unsure: self.is_unsure, ..fault }
+    }
+
     /// What is to be done about `fault`; its wait is over when this returns.
     ///
     /// # Errors
     /// `fault`, when it is final.
-    pub async fn after(&mut self, mut fault: Fault, pace: &retry::Pace) -> Result<Next, Fault> {
+    pub async fn after(&mut self, fault: Fault, pace: &retry::Pace) -> Result<Next, Fault> {
         self.is_unsure |= fault.is_unsure;
         let next = retry::decide(self.kind, &fault.refusal(), self.attempt, pace, retry::jitter());
         self.attempt += 1;
         match next {
-            Next::Final => {
-                self.is_over = true;
-                fault.is_unsure = self.is_unsure;
-                return Err(fault);
-            }
+            Next::Final => return Err(self.end(fault)),
             Next::NewUrl(wait) | Next::BackOff(wait) | Next::Reauthorize(wait) => {
-                tracing::debug!(%fault, attempt = self.attempt, wait_ms = wait.as_millis(), "tries B2 again");
+                if self.attempt > LOUD_AFTER {
+                    tracing::warn!(%fault, tries = self.attempt - 1, wait_ms = wait.as_millis(), "B2 failed again");
+                } else {
+                    tracing::debug!(%fault, tries = self.attempt - 1, wait_ms = wait.as_millis(), "B2 failed");
+                }
                 tokio::time::sleep(wait).await;
             }
         }
@@ -139,6 +150,10 @@ impl Api {
 
     async fn log_in(&self) -> Result<Session, Fault> {
         let mut tries = Tries::new(retry::Call::Authorize);
+        let mut pace = self.tuning.pace;
+        if self.present().is_none() {
+            pace.tries = pace.tries.min(FIRST_LOGIN_TRIES);
+        }
         loop {
             let key = self.login.key.expose_secret();
             let request = self.http.get(self.login.url.clone()).basic_auth(&self.login.key_id, Some(key));
@@ -149,7 +164,7 @@ impl Api {
             };
             match self.exchange(AUTHORIZE, request, &[key]).await.and_then(read) {
                 Ok(session) => return Ok(session),
-                Err(fault) => tries.after(fault, &self.tuning.pace).await?,
+                Err(fault) => tries.after(fault, &pace).await?,
             };
         }
     }

@@ -9,7 +9,6 @@
 mod api;
 mod fault;
 mod list;
-mod parts;
 mod read;
 mod rules;
 mod send;
@@ -19,7 +18,7 @@ mod upload;
 use crate::error::Failure;
 use crate::secret::Connection;
 use crate::store::retry::Pace;
-use crate::store::{Deleted, Rules, Store, Stream, Terms, Upload, Version};
+use crate::store::{Deleted, LockMode, Rules, Store, Stream, Terms, Upload, Version};
 use anyhow::Result;
 use api::Api;
 use fault::{CANCEL_LARGE_FILE, Call, DELETE_FILE_VERSION, Fault, LIST_BUCKETS, LIST_FILE_VERSIONS};
@@ -65,6 +64,27 @@ impl Default for Tuning {
     }
 }
 
+impl Tuning {
+    /// The default, with what the extras of `connection` say.
+    fn of(connection: &Connection) -> Result<Tuning> {
+        let mut tuning = Tuning::default();
+        let number = |name: &str, most: f64| {
+            let Some(value) = connection.extra.get(name) else { return Ok(None) };
+            let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+            let fits = number.filter(|number| *number > 0.0 && *number <= most);
+            let what = format!("cannot use connection {}: `{name}` is no number up to {most}", connection.id);
+            fits.map(Some).ok_or_else(|| Failure::config(what))
+        };
+        if let Some(seconds) = number("idle_timeout", 3600.0)? {
+            tuning.idle = Duration::from_secs_f64(seconds);
+        }
+        if let Some(tries) = number("tries", 100.0)? {
+            tuning.pace.tries = (tries as u32).max(1);
+        }
+        Ok(tuning)
+    }
+}
+
 /// A bucket. Safe to print: neither key nor token is in it.
 #[derive(Clone)]
 pub struct B2(Arc<Inner>);
@@ -87,10 +107,13 @@ impl std::fmt::Debug for B2 {
 impl B2 {
     /// The bucket `bucket`, of which only names below `prefix` are looked at. Nothing is asked of B2 yet.
     ///
+    /// Extras of the connection: `endpoint`; `idle_timeout` (seconds) and `tries`, for a link that is
+    /// worse, or a person with less patience, than [`Tuning::default`] thinks.
+    ///
     /// # Errors
     /// 78 when the connection has no key, or an `endpoint` that no key may be sent to.
     pub fn open(connection: &Connection, bucket: &str, prefix: Option<&str>) -> Result<B2> {
-        B2::open_tuned(connection, bucket, prefix, Tuning::default())
+        B2::open_tuned(connection, bucket, prefix, Tuning::of(connection)?)
     }
 
     /// As [`B2::open`], with another patience.
@@ -113,6 +136,8 @@ impl B2 {
         })))
     }
 }
+
+const SET_RULES: &str = "cannot set the rules of";
 
 impl Inner {
     fn place(&self) -> String {
@@ -204,12 +229,11 @@ impl Inner {
             return Err(Failure::config(format!("{what} {}: the name {why}", self.place())).into());
         }
         let (session, bucket_id, full) = self.aim(START_LARGE_FILE, name, &what).await?;
-        for right in ["writeFileRetentions"].iter().filter(|_| terms.lock_until.is_some()) {
-            if !session.has(right) {
-                return Err(
-                    self.failure(&what, &Fault::lacks(Call { needs: right, ..START_LARGE_FILE }, right))
-                );
-            }
+        // What is stored is looked for in a list, and a lock is asked for: better refused now than after a
+        // whole dump has gone up.
+        let needs = [("listFiles", true), ("writeFileRetentions", terms.lock_until.is_some())];
+        if let Some((right, _)) = needs.iter().find(|(right, is_needed)| *is_needed && !session.has(right)) {
+            return Err(self.failure(&what, &Fault::lacks(Call { needs: right, ..START_LARGE_FILE }, right)));
         }
         let (bucket_id, minimum) = (bucket_id.to_owned(), session.minimum_part);
         Ok(Box::new(upload::B2Upload::new(self.clone(), bucket_id, full, terms.clone(), minimum)))
@@ -255,30 +279,61 @@ impl Inner {
     }
 
     async fn rules(&self, prefix: &str) -> Result<Rules> {
-        let (session, _, full) = self.aim(LIST_BUCKETS, prefix, "cannot read the rules of").await?;
+        let failed = |fault: Fault| self.failure("cannot read the rules of", &fault);
+        let session = self.api.session().await.map_err(failed)?;
+        let full = self.full(&session, LIST_BUCKETS, prefix).map_err(failed)?;
+        if !session.has(LIST_BUCKETS.needs) {
+            let unknown = format!("lifecycle rules and Object Lock: the key needs {}", LIST_BUCKETS.needs);
+            return Ok(Rules { unknown: vec![unknown], ..Rules::default() });
+        }
         Ok(rules::read(&self.bucket(&session).await?, &full))
     }
 
     async fn set_rules(&self, prefix: &str, keep_days: u32) -> Result<bool> {
-        let what = "cannot set the rules of";
-        let (session, _, full) = self.aim(UPDATE_BUCKET, prefix, what).await?;
+        let (_, _, full) = self.aim(UPDATE_BUCKET, prefix, SET_RULES).await?;
+        self.update(|bucket| match rules::wanted(bucket, &full, keep_days) {
+            rules::Change::Nothing => Ok(None),
+            rules::Change::InTheWay(wider) => Err(self.in_the_way(&wider, &full)),
+            rules::Change::To(lifecycle) => Ok(Some(("lifecycleRules", lifecycle))),
+        })
+        .await
+    }
+
+    async fn set_default_lock(&self, days: u32, mode: LockMode) -> Result<bool> {
+        self.update(|bucket| {
+            let present = rules::read(bucket, "");
+            if present.default_lock == Some((days, mode)) {
+                return Ok(None);
+            }
+            if !present.can_lock && present.unknown.is_empty() {
+                let what =
+                    format!("cannot set the default lock of {}: Object Lock is not enabled", self.place());
+                let hint =
+                    "Enable it on the bucket's page; that cannot be undone, so Sankofa does not do it.";
+                return Err(Failure::config(what).hint(hint).into());
+            }
+            Ok(Some(("defaultRetention", rules::default_retention(days, mode))))
+        })
+        .await
+    }
+
+    /// Changes one field of the bucket to what `wanted` says of it, and only of what it was then.
+    async fn update(&self, wanted: impl Fn(&Value) -> Result<Option<(&'static str, Value)>>) -> Result<bool> {
+        let failed = |fault: Fault| self.failure(SET_RULES, &fault);
+        let session = self.api.session().await.map_err(failed)?;
         let mut conflicts = 0;
         loop {
             let bucket = self.bucket(&session).await?;
-            let lifecycle = match rules::wanted(&bucket, &full, keep_days) {
-                rules::Change::Nothing => return Ok(true),
-                rules::Change::InTheWay(wider) => return Err(self.in_the_way(&wider, &full)),
-                rules::Change::To(lifecycle) => lifecycle,
-            };
+            let Some((field, value)) = wanted(&bucket)? else { return Ok(true) };
             let json = json!({"accountId": session.account_id, "bucketId": bucket["bucketId"],
-                "lifecycleRules": lifecycle, "ifRevisionIs": bucket["revision"]});
+                "ifRevisionIs": bucket["revision"], field: value});
             match self.api.call(UPDATE_BUCKET, &json).await {
                 Ok(_) => return Ok(true),
                 // Somebody else changed the bucket; or we did, and the answer was lost.
                 Err(fault) if fault.status == Some(409) && conflicts < self.api.tuning.pace.tries => {
                     conflicts += 1
                 }
-                Err(fault) => return Err(self.failure(what, &fault)),
+                Err(fault) => return Err(failed(fault)),
             }
         }
     }
@@ -340,6 +395,10 @@ impl Store for B2 {
     fn set_rules<'a>(&'a self, prefix: &'a str, keep_days: u32) -> BoxFuture<'a, Result<bool>> {
         self.0.set_rules(prefix, keep_days).boxed()
     }
+
+    fn set_default_lock(&self, days: u32, mode: LockMode) -> BoxFuture<'_, Result<bool>> {
+        self.0.set_default_lock(days, mode).boxed()
+    }
 }
 
 #[cfg(test)]
@@ -354,6 +413,20 @@ mod tests {
         }
         for good in ["a", "prod/hr/20261121T161400Z-1/dump.pgc.zst.age", "a b/\u{fc}"] {
             assert_eq!(name_fault(good), None, "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_may_say_how_patient_it_is_and_nothing_that_is_no_number() {
+        let tuning = |extra: &str| {
+            let text = format!(r#"{{"conn_type": "b2", "extra": {{{extra}}}}}"#);
+            Tuning::of(&Connection::parse("offsite", &text).unwrap())
+        };
+        let own = tuning(r#""idle_timeout": "2.5", "tries": 3"#).unwrap();
+        assert_eq!((own.idle, own.pace.tries), (Duration::from_millis(2500), 3));
+        for bad in [r#""tries": "many""#, r#""tries": 0"#, r#""idle_timeout": -1"#, r#""idle_timeout": 1e9"#]
+        {
+            assert!(tuning(bad).is_err(), "{bad}");
         }
     }
 

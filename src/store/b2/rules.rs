@@ -59,6 +59,19 @@ fn default_lock(retention: &Value) -> Option<(u32, LockMode)> {
     Some((days, mode))
 }
 
+/// `defaultRetention` for `b2_update_bucket`.
+pub(super) fn default_retention(days: u32, mode: LockMode) -> Value {
+    json!({"mode": mode_word(mode), "period": {"duration": days.max(1), "unit": "days"}})
+}
+
+/// B2's word for a mode.
+pub(super) fn mode_word(mode: LockMode) -> &'static str {
+    match mode {
+        LockMode::Governance => "governance",
+        LockMode::Compliance => "compliance",
+    }
+}
+
 /// What is to become of a bucket's lifecycle rules.
 #[derive(Debug, PartialEq)]
 pub(super) enum Change {

@@ -11,9 +11,10 @@ use super::Inner;
 use super::api::Tries;
 use super::fault::{CANCEL_LARGE_FILE, FINISH_LARGE_FILE, Fault, START_LARGE_FILE, UPLOAD_FILE};
 use super::list::{self, Row};
-use super::parts::{MOST_PARTS, most_in_flight, part_bytes};
+use super::rules::mode_word;
 use super::send::{Cargo, Target, UrlPool, upload_tries};
 use crate::error::Failure;
+use crate::store::parts::{MOST_PARTS, most_in_flight, part_bytes};
 use crate::store::retry;
 use crate::store::{LockMode, Terms, Upload, Version};
 use anyhow::{Context, Result};
@@ -129,13 +130,10 @@ impl B2Upload {
     }
 
     async fn send_part(&mut self) -> Result<()> {
+        self.check_wanted()?;
         if self.large.is_none() {
             self.large = Some(self.start().await?);
-        }
-        if lock(&self.started).is_withdrawn {
-            return Err(
-                Failure::temporary(format!("cannot store {}: it has been withdrawn", self.name)).into()
-            );
+            self.check_wanted()?; // a canceller that came meanwhile did not know of it
         }
         let Some(large) = &mut self.large else { return Ok(()) };
         if large.sent == MOST_PARTS {
@@ -143,9 +141,9 @@ impl B2Upload {
                 format!("cannot store {} in {}: it is larger than 10 TB", self.name, self.store.place());
             return Err(Failure::data(what).into());
         }
-        large.sent += 1;
-        let number = large.sent;
+        let number = large.sent + 1;
         large.wait_for(most_in_flight(number) - 1).await?;
+        large.sent = number; // after the wait: whoever drops it there has lost nothing
         let (bytes, urls) = (Bytes::from(std::mem::take(&mut self.filled)), large.urls.clone());
         let (store, name) = (self.store.clone(), self.name.clone());
         large.on_their_way.spawn(async move {
@@ -158,6 +156,14 @@ impl B2Upload {
         Ok(())
     }
 
+    fn check_wanted(&self) -> Result<()> {
+        if lock(&self.started).is_withdrawn {
+            let what = format!("cannot store {}: it has been withdrawn", self.name);
+            return Err(Failure::temporary(what).into());
+        }
+        Ok(())
+    }
+
     async fn start(&self) -> Result<Large> {
         let mut json =
             json!({"bucketId": self.bucket_id, "fileName": self.name, "contentType": CONTENT_TYPE});
@@ -167,7 +173,16 @@ impl B2Upload {
         }
         let mut tries = Tries::new(retry::Call::Account);
         let answer = self.store.api.call_counting(START_LARGE_FILE, &json, &mut tries).await;
-        let answer = answer.map_err(|fault| self.failure(&fault))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => {
+                if tries.is_unsure() {
+                    let patience = self.store.api.tuning.idle;
+                    let _ = tokio::time::timeout(patience, self.cancel_twins("")).await;
+                }
+                return Err(self.failure(&fault));
+            }
+        };
         let file_id = answer["fileId"].as_str().map(str::to_owned);
         let file_id = file_id.ok_or_else(|| {
             self.failure(&Fault::local(START_LARGE_FILE, None, "", "an answer without fileId"))
@@ -193,6 +208,7 @@ impl B2Upload {
     }
 
     async fn end(&mut self) -> Result<Version> {
+        self.check_wanted()?;
         let file_id = if self.large.is_some() { self.end_large().await? } else { self.end_small().await? };
         lock(&self.started).file_id = None;
         self.listed(&file_id).await
@@ -231,6 +247,7 @@ impl B2Upload {
         }
         let Some(large) = &mut self.large else { anyhow::bail!("no large file was started") };
         large.wait_for(0).await?;
+        anyhow::ensure!(large.sha1s.keys().copied().eq(1..=large.sent), "a part of {} is missing", self.name);
         let file_id = large.file_id.clone();
         let sha1s = std::mem::take(&mut large.sha1s).into_values().collect();
         let body = B2FinishLargeFileBody { file_id: file_id.clone(), part_sha1_array: sha1s };
@@ -340,13 +357,6 @@ impl Upload for B2Upload {
 
 fn lock(started: &Mutex<Started>) -> std::sync::MutexGuard<'_, Started> {
     started.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn mode_word(mode: LockMode) -> &'static str {
-    match mode {
-        LockMode::Governance => "governance",
-        LockMode::Compliance => "compliance",
-    }
 }
 
 /// The token is put in by `send`, with the URL that it belongs to.

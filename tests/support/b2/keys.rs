@@ -136,7 +136,8 @@ impl State {
     pub fn make_key(&mut self, spec: KeySpec) -> Key {
         let number = self.count();
         let id = format!("0044a5b6c7d8e9f{number:010}");
-        let key = Key { id, secret: format!("K004obviouslyFakeSecret{number:08}") };
+        // Of a length whose base64 needs padding, so that a client that forgets it is found out.
+        let key = Key { id, secret: format!("K004obviouslyFakeSecrets{number:08}") };
         self.keys.push((key.clone(), spec));
         key
     }

@@ -109,12 +109,12 @@ impl State {
                     format!("SHA-1 of part {number} differs"),
                 ));
             }
-            let is_last = usize::from(number) == count;
-            if !is_last && part.piece.length() < self.switches.min_part_bytes {
-                return Err(Refusal::bad_request(format!(
-                    "Part number {number} is smaller than the minimum"
-                )));
-            }
+        }
+        let smallest = version.parts.values().take(count - 1).map(|part| part.piece.length()).min();
+        if smallest.is_some_and(|bytes| bytes < self.switches.min_part_bytes) {
+            return Err(Refusal::bad_request(format!(
+                "A part of {smallest:?} bytes is smaller than the minimum"
+            )));
         }
         let (lag, id) = (self.switches.list_lag, version.id.clone());
         let version = self.version_mut(&id).expect("it was there");

@@ -7,7 +7,7 @@
 //! Not here: sending them (`send`).
 
 /// B2's limits (Backblaze, "Large Files").
-pub(super) const MOST_PARTS: u32 = 10_000;
+pub(crate) const MOST_PARTS: u32 = 10_000;
 const LARGEST_PART_BYTES: u64 = 5_000_000_000;
 
 /// Small parts at first, so that a small dump does not wait and a middling one stays small in memory.
@@ -20,7 +20,7 @@ const USUAL_PARTS: u32 = 5_200;
 const PARTS_PER_DOUBLING: u32 = 400;
 
 /// Length of part `number` (from 1) when the first has `first` bytes and B2 takes none below `minimum`.
-pub(super) fn part_bytes(number: u32, first: u64, minimum: u64) -> u64 {
+pub(crate) fn part_bytes(number: u32, first: u64, minimum: u64) -> u64 {
     let usual = first.saturating_mul(2);
     let bytes = match number {
         0..=EARLY_PARTS => first,
@@ -31,7 +31,7 @@ pub(super) fn part_bytes(number: u32, first: u64, minimum: u64) -> u64 {
 }
 
 /// How many parts may be on their way while the next one is filled: two of the usual size, else one.
-pub(super) fn most_in_flight(number: u32) -> usize {
+pub(crate) fn most_in_flight(number: u32) -> usize {
     if number <= USUAL_PARTS { 2 } else { 1 }
 }
 
