@@ -83,13 +83,13 @@ pub fn would_do(
         report.extra.insert(name.into(), value);
     }
     let text = format!(
-        "backup {}: would dump {} of PostgreSQL {} with pg_dump {} ({}),\n  for {} recipients, to {home} in {}\n",
+        "backup {}: would dump {} of PostgreSQL {} with pg_dump {} ({}),\n  sealed to {}, to {home} in {}\n",
         plain(&database.name),
         size(facts.database_bytes),
         facts.server_version,
         tools.version,
         tools.folder.display(),
-        database.encrypt_to.len(),
+        database.encrypt_to.join(" and "),
         store.place(),
     );
     report.for_person(text)

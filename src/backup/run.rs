@@ -27,6 +27,7 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// What is asked of one backup.
@@ -120,6 +121,10 @@ async fn open<'a>(
     let warnings = std::mem::take(&mut source.warnings);
     let started_at = now();
     Ok(Backup { request, hands, store, recipients, source, tools, started_at, warnings })
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whole milliseconds, which every reader of a manifest can parse.
@@ -248,7 +253,9 @@ impl Backup<'_> {
         manifest.counts = archive.counts();
         let proof = self.proof(archive);
         let text = serde_json::to_vec(&proof).context("cannot write the proof")?;
+        let begun = Instant::now();
         manifest.proof = Some(folder.keep_text(PROOF, self.sealed(), text).await?);
+        manifest.timings_ms.insert("proof".into(), ms(begun.elapsed()));
         for left_out in &proof.left_out {
             *manifest.left_out.entry(left_out.class.clone()).or_default() += 1;
         }
@@ -261,7 +268,6 @@ impl Backup<'_> {
     }
 
     fn manifest(&self, kind: Kind, kept: &Kept, folder: &str) -> Manifest {
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let timings = [("dump", ms(kept.dumped)), ("finish", ms(kept.finished))];
         Manifest {
             schema: manifest::SCHEMA,
