@@ -17,6 +17,7 @@ mod deletes;
 mod drill;
 mod faults;
 mod guard;
+mod large;
 mod ledger;
 mod pair;
 mod ops;
