@@ -33,15 +33,57 @@ struct Bench {
 
 /// What differs between hand-made backups.
 #[derive(Clone, Copy)]
-struct Made<'a> {
-    database: &'a str,
-    hours: i64,
-    environment: &'a str,
-    source: (&'a str, u32),
+pub struct Made<'a> {
+    pub database: &'a str,
+    pub hours: i64,
+    pub environment: &'a str,
+    pub source: (&'a str, u32),
 }
 
-fn hr(hours: i64) -> Made<'static> {
+/// A backup of database hr.
+pub fn hr(hours: i64) -> Made<'static> {
     Made { database: "hr", hours, environment: "default", source: ("7", 1) }
+}
+
+impl Made<'_> {
+    /// Its folder, and its objects in the order in which they are stored.
+    pub fn objects(&self, at: Timestamp) -> (String, Vec<(&'static str, Vec<u8>)>) {
+        let id = names::id(at, "0a1b2c3d");
+        let folder = format!("{}{id}", names::home(Kind::Database, self.database));
+        let (dump, proof) = (id.repeat(40).into_bytes(), b"proof".to_vec());
+        let manifest = Manifest {
+            schema: SCHEMA,
+            kind: Kind::Database,
+            environment: self.environment.into(),
+            database: self.database.into(),
+            id,
+            run_id: "run".into(),
+            started_at: at,
+            finished_at: at,
+            sankofa: "0.1.0".into(),
+            source: Source {
+                system_identifier: self.source.0.into(),
+                database_oid: Some(self.source.1),
+                server_version: "17.10".into(),
+                pg_dump_version: "17.10".into(),
+                encoding: "UTF8".into(),
+                database_bytes: 1,
+                standby: false,
+            },
+            object: object("dump.pgc.zst.age", &dump),
+            proof: Some(object(PROOF, &proof)),
+            globals: None,
+            codec: Codec::Zstd,
+            recipients: vec!["age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg".into()],
+            settings: Default::default(),
+            counts: Counts { tables: 1, rows: 1204, large_objects: 0, entries: 3 },
+            warnings: Default::default(),
+            left_out: Default::default(),
+            timings_ms: Default::default(),
+        };
+        let text = serde_json::to_vec(&manifest).unwrap();
+        (folder, vec![("dump.pgc.zst.age", dump), (PROOF, proof), (MANIFEST, text)])
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -72,42 +114,10 @@ impl Bench {
     /// Puts a whole backup there, as old as it says by its own time and by the store's; its folder.
     fn put(&self, made: Made) -> PathBuf {
         let at = Timestamp::now() - SignedDuration::from_hours(made.hours);
-        let id = names::id(at, "0a1b2c3d");
-        let folder = self.store().join(names::home(Kind::Database, made.database)).join(&id);
+        let (folder, objects) = made.objects(at);
+        let folder = self.store().join(folder);
         fs::create_dir_all(&folder).unwrap();
-        let (dump, proof) = (id.repeat(40).into_bytes(), b"proof".to_vec());
-        let manifest = Manifest {
-            schema: SCHEMA,
-            kind: Kind::Database,
-            environment: made.environment.into(),
-            database: made.database.into(),
-            id,
-            run_id: "run".into(),
-            started_at: at,
-            finished_at: at,
-            sankofa: "0.1.0".into(),
-            source: Source {
-                system_identifier: made.source.0.into(),
-                database_oid: Some(made.source.1),
-                server_version: "17.10".into(),
-                pg_dump_version: "17.10".into(),
-                encoding: "UTF8".into(),
-                database_bytes: 1,
-                standby: false,
-            },
-            object: object("dump.pgc.zst.age", &dump),
-            proof: Some(object(PROOF, &proof)),
-            globals: None,
-            codec: Codec::Zstd,
-            recipients: vec!["age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg".into()],
-            settings: Default::default(),
-            counts: Counts { tables: 1, rows: 1204, large_objects: 0, entries: 3 },
-            warnings: Default::default(),
-            left_out: Default::default(),
-            timings_ms: Default::default(),
-        };
-        let text = serde_json::to_vec(&manifest).unwrap();
-        for (name, bytes) in [("dump.pgc.zst.age", &dump), (PROOF, &proof), (MANIFEST, &text)] {
+        for (name, bytes) in objects {
             fs::write(folder.join(name), bytes).unwrap();
             let file = fs::File::options().append(true).open(folder.join(name)).unwrap();
             file.set_modified(at.into()).unwrap();
@@ -137,7 +147,7 @@ impl Bench {
     }
 }
 
-fn list<'a>(done: &'a Value, field: &str) -> &'a Vec<Value> {
+pub fn list<'a>(done: &'a Value, field: &str) -> &'a Vec<Value> {
     done[field].as_array().unwrap_or_else(|| panic!("no {field} in {done}"))
 }
 
