@@ -438,3 +438,40 @@ async fn doctor_tries_the_store_the_database_and_the_programs_and_leaves_nothing
     other.sankofa.write("sankofa.yaml", project.replace("directory: ./off", "directory: /nonexistent/a/b"));
     other.sankofa.run(&["doctor", "--for", "backup"]).await.exits(78);
 }
+
+#[tokio::test]
+async fn what_backup_has_stored_is_good_opens_and_goes_with_its_globals_when_its_time_has_come() {
+    let source = Server::major(16).fresh_database("whole").await;
+    source.sql("CREATE TABLE t AS SELECT n FROM generate_series(1, 500) n").await;
+    let (identity, recipient) = super::stored::key_pair();
+    let project = format!(
+        "version: 1\nsecrets: [environment]\nwarehouse: {{connection: wh}}\nstores: {{off: {{directory: ./off}}}}\n\
+         backups:\n  defaults: {{store: off, encrypt_to: [{recipient}], keep: {{days: 0, at_least: 1}}}}\n  \
+         databases: {{hr: {{connection: hr_db}}}}\n"
+    );
+    let sankofa = Sankofa::new()
+        .file("sankofa.yaml", project)
+        .connection("hr_db", &source)
+        .env("AIRFLOW_VAR_AGE_IDENTITY", &identity)
+        .env("SANKOFA_PG_BIN", client_program(16, "pg_dump").parent().unwrap().to_str().unwrap());
+    let bench = Bench { sankofa };
+    bench.sankofa.run(&["backup", "hr", "--run", "one"]).await.succeeds();
+    bench.sankofa.run(&["backup", "hr", "--run", "two"]).await.succeeds();
+    let result = bench.run(&["list"]).await.succeeds().json();
+    assert_eq!((&result["databases"][0]["good"], &result["warnings"]), (&json!(2), &json!([])));
+    let result = bench.run(&["verify", "--all"]).await.succeeds().json();
+    assert_eq!((&result["verified"], &result["rows"]), (&json!(2), &json!(1000)), "{result}");
+
+    let result = bench.run(&["prune"]).await.succeeds().json();
+    assert_eq!((list(&result, "deleted").len(), &result["foreign"]), (1, &json!(0)), "{result}");
+    let manifests = || bench.files().into_iter().filter(|(path, _)| path.ends_with(MANIFEST)).count();
+    assert_eq!(manifests(), 3, "one backup is left, and young globals");
+    // Two days later the older globals go as well, which nothing refers to any more.
+    for (path, _) in bench.files() {
+        let file = fs::File::options().append(true).open(&path).unwrap();
+        let at = Timestamp::now() - SignedDuration::from_hours(72);
+        file.set_modified(at.into()).unwrap();
+    }
+    let dry = bench.run(&["prune", "--dry-run"]).await.succeeds().json();
+    assert_eq!(list(&dry, "deleted").len(), 0, "the time they began is not two days ago: {dry}");
+}

@@ -141,7 +141,7 @@ async fn doctor_finds_a_rule_that_would_remove_the_last_good_backup_and_mends_it
     assert!(done.stderr.contains("a rule hides or deletes what is 30 days old"), "{}", done.told());
     bench.sankofa.run(&["doctor", "--for", "backup", "--fix"]).await.succeeds();
     let findings = bench.sankofa.run(&doctor).await.succeeds().json()["findings"].to_string();
-    for part in ["no rule hides", "dropped after 1 days", "hidden versions are deleted after 7 days"] {
+    for part in ["no rule hides", "dropped after 1 day", "hidden versions are deleted after 7 days"] {
         assert!(findings.contains(part), "{part}: {findings}");
     }
     assert_eq!(bench.b2.versions(BUCKET).len() + bench.b2.unfinished(BUCKET).len(), 0);
