@@ -120,7 +120,8 @@ fn open(b2: &StandIn, key: &Key) -> B2 {
 #[tokio::test]
 async fn prune_with_a_key_that_may_not_delete_is_77_and_deletes_nothing() {
     let bench = Bench::new(BucketOptions::default());
-    (bench.put(30), bench.put(1));
+    bench.put(30);
+    bench.put(1);
     bench.sankofa.write("sankofa.yaml", PROJECT.replace(", prune_connection: pruner", ""));
     let done = bench.run(&["prune"]).await.exits(77);
     assert!(done.stderr.contains("deleteFiles"), "{}", done.told());
