@@ -9,6 +9,7 @@ mod backup;
 mod b2_faults;
 mod b2_stand_in;
 mod backups;
+mod backups_b2;
 mod connect;
 mod init;
 mod contract;
