@@ -436,6 +436,25 @@ async fn a_second_backup_names_the_first_and_one_that_takes_over_is_the_only_one
 }
 
 #[tokio::test]
+async fn memory_stays_below_128_mib_whatever_the_size_and_the_codec() {
+    // Half of a hundred MiB, in rows of 1 MiB and of 1 KiB.
+    let bed = Bed::new(
+        16,
+        "CREATE TABLE wide AS SELECT string_agg(md5((g * 40000 + n)::text), '') AS v
+             FROM generate_series(1, 24) g, generate_series(1, 32768) n GROUP BY g;
+         CREATE TABLE narrow AS SELECT repeat(md5(g::text), 32) AS v FROM generate_series(1, 24 * 1024) g",
+    )
+    .await;
+    for codec in ["zstd", "gzip"] {
+        bed.project(&format!(", codec: {codec}"), "");
+        let done = bed.backup(&[]).await.succeeds();
+        assert!(done.json()["bytes"].as_u64().unwrap() > 48 << 20, "{}", done.told());
+        assert!((1..128 * 1024).contains(&done.peak_kib), "{codec}: {} KiB", done.peak_kib);
+        eprintln!("{codec}: peak {} KiB, {} ms", done.peak_kib, done.json()["duration_ms"]);
+    }
+}
+
+#[tokio::test]
 async fn the_same_run_again_is_already_done_with_the_recorded_result() {
     let bed = Bed::new(16, TABLES).await;
     let first = bed.backup(&["--run", "etl/scheduled__2026-11-21"]).await.succeeds().json();
@@ -551,6 +570,67 @@ async fn a_database_that_is_dropped_before_or_meanwhile_leaves_nothing() {
     let done = bed.backup(&[]).await.exits(78);
     assert!(done.stderr.contains("does not exist"), "{}", done.told());
     bed.assert_empty(&done.told());
+}
+
+/// A stand-in of B2 in the place of the directory, reached with a key that may not delete.
+fn into_b2(bed: Bed, more: &str) -> (Bed, b2::B2) {
+    let offsite = b2::B2::start();
+    offsite.bucket("school", b2::BucketOptions { has_lock: true, ..Default::default() });
+    let key = offsite.key(b2::KeySpec::all().without("deleteFiles"));
+    let sankofa = bed.sankofa.connection_uri("offsite", &offsite.connection_uri(&key));
+    let bed = Bed { sankofa, ..bed };
+    bed.project(more, "");
+    let text = bed.sankofa.read("sankofa.yaml");
+    bed.sankofa.write(
+        "sankofa.yaml",
+        text.replace("{directory: ./store}", "{b2: {connection: offsite, bucket: school, prefix: prod}}"),
+    );
+    (bed, offsite)
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_delete_is_enough_and_what_it_stores_is_locked_with_the_manifest_last() {
+    let (bed, offsite) = into_b2(Bed::new(16, TABLES).await, ", lock: {days: 7, mode: compliance}");
+    bed.backup(&["--run", "one"]).await.succeeds();
+    let stored = offsite.versions("school");
+    let mut names: Vec<&str> = stored.iter().map(|one| one.name.rsplit('/').next().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["dump.pgc.zst.age", "globals.sql.age", "manifest.json", "manifest.json", "proof.age"]);
+    assert!(stored.iter().all(|one| one.name.starts_with("prod/")));
+    let day = 24 * 3600 * 1000;
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+    for one in &stored {
+        let (mode, until) = one.retention.as_ref().unwrap();
+        assert!(mode == "compliance" && (now + 6 * day..now + 8 * day).contains(until), "{one:?}");
+    }
+    let last = offsite.seen().into_iter().rfind(|call| call.call == "b2_upload_file").unwrap();
+    assert!(format!("{last:?}").contains("manifest.json"), "{last:?}");
+    let again = bed.backup(&["--run", "one"]).await.succeeds().json();
+    assert_eq!((again["status"].as_str(), offsite.versions("school").len()), (Some("already_done"), 5));
+}
+
+#[tokio::test]
+async fn a_dump_that_dies_after_parts_were_uploaded_leaves_no_unfinished_file() {
+    let noise =
+        "CREATE TABLE noise AS SELECT md5(g::text) || md5((-g)::text) AS v FROM generate_series(1, 750000) g";
+    let bed = Bed::new(16, noise).await;
+    let proxy = Proxy::to(bed.database.server().port());
+    let uri = bed.database.connection_uri_through(proxy.port());
+    let (bed, offsite) = into_b2(bed.through(&uri), "");
+    proxy.add(Rule::after_bytes(Direction::FromServer, 45 << 20).after(Deed::Freeze));
+    let running = bed.start(&["--run", "one"]);
+    let begun = Instant::now();
+    while offsite.unfinished("school").is_empty() || proxy.fired().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no part was uploaded");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    kill(pg_dump_of(running.pid()).await);
+    proxy.up();
+    let done = running.wait().await.exits(75);
+    assert_eq!(offsite.unfinished("school"), Vec::<String>::new(), "{}", done.told());
+    // The globals were whole by then, and this key may not delete: an orphan without a manifest.
+    let left: Vec<String> = offsite.versions("school").into_iter().map(|one| one.name).collect();
+    assert!(left.iter().all(|name| name.ends_with("/globals.sql.age")), "{left:?}");
 }
 
 /// A file system of a few hundred KiB; `None` where this user may not mount one.
