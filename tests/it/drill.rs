@@ -33,6 +33,7 @@ impl Drills {
             .connection_uri("drill_server", &uri)
             .env("AIRFLOW_VAR_AGE_IDENTITY", &identity)
             .env("SANKOFA_PG_BIN", &programs)
+            .file("pipelines/.keep", "")
             .file(
                 "sankofa.yaml",
                 format!(
