@@ -37,11 +37,11 @@ release: ## the binary to ship: target/release/sankofa
 	$(WITH) cargo build --locked --release
 
 .PHONY: testbed
-testbed: ## real PostgreSQL servers 13 to 18, psql, pgbouncer, into .testbed/ (once, 15 s)
+testbed: ## real PostgreSQL servers 13 to 18, pg_dump and psql, pgbouncer, into .testbed/ (once, 40 s)
 	tests/testbed/install.sh
 
 .PHONY: demo
-demo: ## three demo databases, loaded twice into a warehouse (demo/run.sh)
+demo: ## three demo databases, loaded twice into a warehouse; one backed up, drilled, lost and restored
 	@echo 'demo: PostgreSQL 16 and 18 into .testbed/ (once)'; tests/testbed/install.sh 16 18
 	@echo 'demo: building target/debug/sankofa (release takes 3 times as long, and this is little data)'; $(WITH) cargo build --locked --quiet
 	@demo/run.sh

@@ -8,6 +8,7 @@ Holds: contestants take turns (A B A B); a figure counts only after both sides w
 import statistics
 import time
 
+import backups
 import data
 from cluster import pipe
 from contestant import Sankofa
@@ -277,4 +278,6 @@ ALL = {
     "wide": first_wide,
     "memory": memory,
     "growth": growth,
+    "backup": backups.backup,
+    "restore": backups.restore,
 }

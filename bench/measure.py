@@ -23,6 +23,7 @@ class Sizes:
         self.rounds = size("BENCH_ROUNDS", 3, 2)
         self.rows = size("BENCH_ROWS", 10_000_000, 100_000)
         self.wide_rows = size("BENCH_WIDE_ROWS", 1_000_000, 10_000)
+        self.archive_rows = size("BENCH_ARCHIVE_ROWS", 10_000_000, 100_000)
         self.nights = size("BENCH_NIGHTS", 7, 2)
         self.tables = size("BENCH_TABLES", 300, 20)
         self.blobs = size("BENCH_BLOBS", 300, 20)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Shows Sankofa at work: three small databases of a law school (PostgreSQL 16) are loaded into one
-# warehouse (PostgreSQL 18), changed, and loaded again. Takes half a minute once it is built.
+# warehouse (PostgreSQL 18), changed, and loaded again. Then one of them is backed up, proven by a
+# drill, dropped, and brought back. Takes about a minute once it is built.
 #
 # usage: make demo        or demo/run.sh, where target/debug/sankofa is built
 #        DEMO_KEEP=1      leaves the servers running at the end, to look around in
@@ -90,6 +91,10 @@ connect_all() {
     export AIRFLOW_CONN_WAREHOUSE="postgres://sankofa:$password@127.0.0.1:$warehouse_port/warehouse"
     export AIRFLOW_VAR_HMAC_KEY=not-a-secret-demo-key-of-32-bytes
     export SANKOFA_DEMO_STAGE=$home/stage
+    # The bucket is a folder here; a backup needs to read everything, a restore to make databases.
+    export SANKOFA_DEMO_STORE=$home/offsite SANKOFA_PG_BIN=$bed/clients/16/bin
+    export AIRFLOW_CONN_HR_BACKUP="postgres://postgres:$password@127.0.0.1:$source_port/hr"
+    export AIRFLOW_CONN_DRILL_SERVER="postgres://postgres:$password@127.0.0.1:$warehouse_port/postgres"
 }
 
 # run COMMAND...: quiet when it goes well.
@@ -143,6 +148,7 @@ main() {
     connect_all
     say "made: hr, records, service_desk; roles sankofa_rows (reads), sankofa (writes), metabase, marts"
     rounds
+    backups
     look_around
 }
 
@@ -161,6 +167,34 @@ rounds() {
     run sync records --run second
     for database in extract validate load; do run "$database" service_desk --run second; done
     figures second
+}
+
+# show COMMAND...: as a person on a terminal sees it.
+show() {
+    say "\$ sankofa $*"
+    local line="'$sankofa' --project '$here/project' -q $*"
+    if [ -t 1 ] || ! command -v script >/dev/null; then
+        eval "$line" || exit
+    else
+        script -qec "$line" /dev/null </dev/null >"$home/shown" || { cat "$home/shown" >&2; exit 1; }
+        tr -d '\r' <"$home/shown"
+    fi
+}
+
+backups() {
+    step "A backup: dumped, proven, compressed, encrypted, stored; the manifest comes last"
+    run keygen --out "$home/identity"
+    SANKOFA_DEMO_RECIPIENT=$(sed -n 's/^# public key: //p' "$home/identity")
+    export SANKOFA_DEMO_RECIPIENT
+    show backup hr --run night
+    (cd "$home/offsite" && find . -type f -printf '%10s  %P\n' | sort -k2)
+    step "A drill: restored on another server, every row compared with the proof, dropped"
+    show drill hr --identity-file "$home/identity"
+    step "A disaster: database hr is dropped, and comes back"
+    psql_on "$source_port" postgres -c "DROP DATABASE hr (FORCE)"
+    show restore hr --into hr_backup --identity-file "$home/identity"
+    psql_on "$source_port" hr -P footer=off -c "SELECT count(*) AS employees FROM employee"
+    show backups list hr
 }
 
 look_around() {

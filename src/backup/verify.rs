@@ -7,11 +7,11 @@
 
 use crate::backup::inventory::Backup;
 use crate::backup::manifest::Object;
+use crate::backup::restore;
+use crate::backup::seal::Identities;
 use crate::backup::tally::Sum;
-use crate::config::model::Database;
-use crate::error::Failure;
+use crate::error::{Failure, Kind, classify};
 use crate::progress::TableProgress;
-use crate::secret::Resolver;
 use crate::store::{Store, Version};
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
@@ -32,33 +32,76 @@ pub struct Checked {
     pub not_opened: Option<String>,
 }
 
-/// Reads every object of `backup` back and compares lengths and hashes with its manifest; opens the
-/// archive if one of the `identities:` of `database` is at hand.
+/// Reads every object of `backup` back and compares lengths and hashes with its manifest; opens it and
+/// compares it with its proof if an identity that fits is among `identities`.
 ///
 /// # Errors
 /// 65 naming the object and what differs; as the store.
 pub async fn verify(
     store: &Arc<dyn Store>,
     backup: &Backup,
-    database: &Database,
-    resolver: &Resolver,
+    identities: &Identities,
     progress: &TableProgress,
 ) -> Result<Checked> {
-    let _ = (database, resolver);
     let manifest = &backup.manifest;
+    let opens = identities.recipients().iter().any(|own| manifest.recipients.contains(own));
+    let objects =
+        [Some((&manifest.object, &backup.archive)), manifest.proof.as_ref().map(|of| (of, &backup.proof))];
     let mut stored_bytes = 0;
-    let proof = manifest.proof.as_ref().map(|object| (object, backup.proof.as_ref()));
-    for (object, version) in std::iter::once((&manifest.object, backup.archive.as_ref())).chain(proof) {
-        let name = format!("{}{}", backup.folder(), object.name);
-        let version = version.ok_or_else(|| {
-            let what =
-                format!("cannot verify {name}: it is missing, or not {} bytes long", object.stored_bytes);
-            Failure::data(what)
-        })?;
-        stored(store.as_ref(), version, object, progress).await?;
+    for (object, version) in objects.into_iter().flatten() {
+        let version = version.as_ref().ok_or_else(|| missing(backup, object))?;
+        // What is opened below is read and hashed there.
+        if !opens {
+            stored(store.as_ref(), version, object, progress).await?;
+        }
         stored_bytes += version.bytes;
     }
-    Ok(Checked { stored_bytes, rows: None, not_opened: Some("no identity is at hand".into()) })
+    if !opens {
+        let why = match identities.recipients().len() {
+            0 => format!("no identity is at hand; it takes that of {}", manifest.recipients.join(" or ")),
+            _ => format!("no identity at hand fits; it takes that of {}", manifest.recipients.join(" or ")),
+        };
+        return Ok(Checked { stored_bytes, rows: None, not_opened: Some(why) });
+    }
+    let opened = match restore::verify::verify(store, backup, identities, ()).await {
+        Err(error) if classify(&error).kind == Kind::Permission => {
+            return Err(closed(store.as_ref(), backup, progress).await);
+        }
+        opened => opened?,
+    };
+    let counts = opened.archive.counts();
+    if counts != manifest.counts {
+        let what = format!("cannot trust {}: its manifest counts what it does not hold", backup.folder());
+        return Err(Failure::data(what)
+            .hint("Somebody has changed the manifest; other backups stay good.")
+            .into());
+    }
+    progress.add(counts.rows, stored_bytes);
+    Ok(Checked { stored_bytes, rows: Some(counts.rows), not_opened: None })
+}
+
+/// Why a backup does not open although its manifest says that it does: a damaged header of age reads like
+/// one that was made for somebody else.
+async fn closed(store: &dyn Store, backup: &Backup, progress: &TableProgress) -> anyhow::Error {
+    let manifest = &backup.manifest;
+    let objects =
+        [Some((&manifest.object, &backup.archive)), manifest.proof.as_ref().map(|of| (of, &backup.proof))];
+    for (object, version) in objects.into_iter().flatten() {
+        if let Some(version) = version
+            && let Err(error) = stored(store, version, object, progress).await
+        {
+            return error;
+        }
+    }
+    let what = format!("cannot trust {}: its manifest names recipients that do not open it", backup.folder());
+    Failure::data(what).hint("Somebody has changed the manifest; other backups stay good.").into()
+}
+
+fn missing(backup: &Backup, object: &Object) -> Failure {
+    let name = format!("{}{}", backup.folder(), object.name);
+    let why = format!("it is missing, or not {} bytes long", object.stored_bytes);
+    Failure::data(format!("cannot verify {name}: {why}"))
+        .hint("The object was removed or cut after its backup had ended; other backups stay good.")
 }
 
 /// Reads all of `version` and compares it with `object`.

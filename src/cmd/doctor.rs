@@ -2,8 +2,9 @@
 
 use super::Context;
 use super::open::resolver;
+use crate::config::model::{Pipeline, Project};
 use crate::config::{load_pipeline, pipeline_names};
-use crate::doctor::{Diagnosis, examine};
+use crate::doctor::{Diagnosis, examine, examine_backups};
 use crate::error::{Failure, classify};
 use crate::report::Report;
 
@@ -13,16 +14,21 @@ pub struct Args {
     /// Only what this pipeline needs; may be repeated [default: all]
     #[arg(value_name = "PIPELINE")]
     pub pipelines: Vec<String>,
-    /// What the project is used for; moving rows is all there is so far
-    #[arg(long = "for", value_name = "USE", default_value = "rows")]
-    pub purpose: Purpose,
+    /// Only what moving rows needs, or only what backups need [default: all that the project names]
+    #[arg(long = "for", value_name = "USE")]
+    pub purpose: Option<Purpose>,
+    /// Set the rules of buckets with backups so that they delete nothing that is current
+    #[arg(long)]
+    pub fix: bool,
 }
 
 /// What a project is used for.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Purpose {
     /// Moving rows
     Rows,
+    /// Backups
+    Backup,
 }
 
 /// Runs the command.
@@ -30,17 +36,30 @@ pub enum Purpose {
 /// # Errors
 /// The most serious finding.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let Purpose::Rows = args.purpose;
-    let files = context.files();
     let project = context.project()?;
-    let names = if args.pipelines.is_empty() { pipeline_names(&files)? } else { args.pipelines };
+    let resolver = resolver(&project)?;
+    let mut diagnosis = Diagnosis { findings: Vec::new() };
+    if args.purpose != Some(Purpose::Backup) {
+        let pipelines = pipelines(&args, &project, context)?;
+        diagnosis = examine(&project, &pipelines, &resolver).await;
+    }
+    if args.pipelines.is_empty() && args.purpose != Some(Purpose::Rows) {
+        let backups = examine_backups(&project, &resolver, &context.variables, args.fix).await;
+        diagnosis.findings.extend(backups.findings);
+    }
+    Ok(report(&diagnosis, diagnosis.failure(), context))
+}
+
+type Pipelines = Vec<(String, Result<Pipeline, Failure>)>;
+
+fn pipelines(args: &Args, project: &Project, context: &Context) -> anyhow::Result<Pipelines> {
+    let files = context.files();
+    let names = if args.pipelines.is_empty() { pipeline_names(&files)? } else { args.pipelines.clone() };
     let read = |name: String| {
-        let pipeline = load_pipeline(&files, &project, &name).map_err(|error| classify(&error));
+        let pipeline = load_pipeline(&files, project, &name).map_err(|error| classify(&error));
         (name, pipeline)
     };
-    let pipelines: Vec<_> = names.into_iter().map(read).collect();
-    let diagnosis = examine(&project, &pipelines, &resolver(&project)?).await;
-    Ok(report(&diagnosis, diagnosis.failure(), context))
+    Ok(names.into_iter().map(read).collect())
 }
 
 fn report(diagnosis: &Diagnosis, failure: Option<Failure>, context: &Context) -> Report {

@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Fetches rows out of production PostgreSQL databases into one warehouse, exactly once
+/// Fetches rows of production PostgreSQL databases into a warehouse, and lost databases back
 #[derive(clap::Parser, Debug)]
 #[command(name = "sankofa", version, arg_required_else_help = true, subcommand_required = true)]
 pub struct Cli {

@@ -2,10 +2,12 @@
 //!
 //! In:    the project, its pipelines, where secrets are asked for.
 //! Out:   one [`Finding`] a question: fine, worth a look, or in the way of a run.
-//! Holds: nothing is written anywhere but one file that is removed at once in the stage directory;
+//! Holds: nothing is written anywhere but one file that is removed at once in the stage directory and one
+//!        upload that is withdrawn at once in each store, and with `--fix` the rules of buckets;
 //!        a question that cannot be asked is a finding, never the end of the others.
 //! Not here: what a run does (`etl`).
 
+mod backups;
 mod local;
 mod restores;
 mod source;
@@ -113,6 +115,17 @@ pub async fn examine(
         findings.extend(server.all);
     }
     Diagnosis { findings }
+}
+
+/// Asks everything about the backups of `project`; with `fix`, the rules of their buckets are set first.
+pub async fn examine_backups(
+    project: &Project,
+    resolver: &Resolver,
+    variables: &BTreeMap<String, String>,
+    fix: bool,
+) -> Diagnosis {
+    let asked = backups::examine(project, resolver, variables, fix).await;
+    Diagnosis { findings: asked.into_iter().flat_map(|findings| findings.all).collect() }
 }
 
 impl Diagnosis {

@@ -291,7 +291,7 @@ fn plain(program: &Path) -> Command {
             let mut none = std::mem::MaybeUninit::uninit();
             libc::sigemptyset(none.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             match libc::getppid() == parent as i32 {
                 true => Ok(()),
                 false => Err(io::ErrorKind::BrokenPipe.into()), // we died before it could be told so

@@ -482,6 +482,7 @@ async fn each_missing_right_is_named_and_a_backup_needs_no_right_to_delete() {
     let rules = store.rules("").await.unwrap();
     assert!(rules.unknown.iter().any(|unknown| unknown.contains("readBucketRetentions")), "{rules:?}");
     let nothing = open(&b2, &b2.key(KeySpec::new(&["shareFiles"]).bucket(BUCKET)), None);
+    assert!(nothing.rules("").await.unwrap().unknown[0].contains("listBuckets"));
     assert!(failed(nothing.list("").await).1.contains("listFiles"));
     assert!(failed(nothing.begin("a", &Terms::default()).await.map(drop)).1.contains("writeFiles"));
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod archive;
 mod b2;
+mod backup;
 mod b2_faults;
 mod b2_stand_in;
 mod backups;
@@ -19,6 +20,7 @@ mod guard;
 mod ledger;
 mod pair;
 mod ops;
+mod prove;
 mod public;
 mod relations;
 mod quality;

@@ -80,7 +80,7 @@ impl Database {
     }
 
     /// Leaves it on the server.
-    pub(super) fn forget(mut self) {
+    pub fn forget(mut self) {
         self.name.clear();
     }
 

@@ -5,6 +5,7 @@
 //!   [`Server::new`] for one of its own with settings, certificates, `pg_hba.conf` lines.
 //! - [`Server::fresh_database`]: an own database per test, dropped after it, kept when it panics.
 //! - [`Sankofa`]: the built binary in a project directory of its own.
+//! - [`b2::B2`]: Backblaze B2 in this process, as strict as the real one, with faults on demand.
 //! - `tests/testbed/install.sh` puts the programs in place; without it tests panic and name it.
 
 // Each test binary uses its own part of this.

@@ -1,9 +1,11 @@
 //! `sankofa backups list`.
 
 use super::{Open, by_store};
-use crate::backup::drills::{self, Drilled};
+use crate::backup::drill;
+use crate::backup::drills::Drilled;
 use crate::backup::inventory::{self, Backup, Inventory, State};
 use crate::backup::manifest::Kind;
+use crate::backup::restore::predict::predict;
 use crate::backup::{names, stores};
 use crate::config::model::Database;
 use crate::error::{Failure, classify, most_serious};
@@ -36,12 +38,12 @@ pub async fn run(args: &Args, open: &Open<'_>) -> anyhow::Result<Report> {
             let store = stores::open(place, None, &open.resolver).await?;
             let environment = &open.project.environment;
             let home = args.database.as_deref().map(|name| names::home(Kind::Database, name));
-            let mut inventory =
-                inventory::take(store.as_ref(), home.as_deref().unwrap_or_default(), environment).await?;
-            if home.is_some() {
-                inventory.drills = store.list(names::DRILLS).await?;
+            let prefix = home.as_deref().unwrap_or_default();
+            let inventory = inventory::take(store.as_ref(), prefix, environment).await?;
+            let mut drills = Vec::new();
+            for database in &those {
+                drills.extend(drill::records(store.as_ref(), &database.name).await?);
             }
-            let drills = drills::read(store.as_ref(), &inventory.drills).await?;
             let databases = those.into_iter().cloned().collect();
             anyhow::Ok(Looked { place: store.place(), inventory, drills, databases })
         };
@@ -107,10 +109,17 @@ impl Looked {
         })
     }
 
-    /// How long a restore of it would take, as far as anything was measured.
+    /// How long a restore of it would take; `None` before any was measured.
     fn restore_ms(&self, backup: &Backup) -> Option<u64> {
-        let _ = backup;
-        None
+        let (name, object) = (&backup.manifest.database, &backup.manifest.object);
+        let of_it = |one: &&Drilled| one.proven && one.database == *name;
+        let mut measured: Vec<_> = self.drills.iter().filter(of_it).map(drill::measured).collect();
+        if measured.is_empty() {
+            // What another database of this store took says more than an assumption.
+            measured = self.drills.iter().filter(|one| one.proven).map(drill::measured).collect();
+        }
+        let prediction = predict(&measured, object.stored_bytes, object.plain_bytes);
+        (prediction.measured > 0).then(|| prediction.phases.total_ms())
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -3,10 +3,11 @@
 use super::{Open, by_store};
 use crate::backup::inventory::{self, Backup};
 use crate::backup::manifest::Kind;
+use crate::backup::seal::Identities;
 use crate::backup::verify::{Checked, verify};
 use crate::backup::{names, stores};
 use crate::config::model::Database;
-use crate::error::{Failure, classify, most_serious, nearest_hint};
+use crate::error::{Failure, Kind as ErrorKind, classify, most_serious, nearest_hint};
 use crate::report::{Report, grouped, plain, size};
 use crate::store::Store;
 use serde_json::{Value, json};
@@ -78,10 +79,11 @@ async fn of_database(
             Outcome { folder, checked }
         }));
     }
+    let identities = at_hand(&database.identities, open).await?;
     for backup in chosen {
         let progress = open.context.progress(format!("verifying {}", backup.folder()));
         let counter = progress.table(&backup.id, None);
-        let checked = verify(store, backup, database, &open.resolver, &counter).await;
+        let checked = verify(store, backup, &identities, &counter).await;
         counter.done();
         let checked = checked.map_err(|error| classify(&error));
         outcomes.push(Outcome { folder: backup.folder(), checked });
@@ -90,6 +92,19 @@ async fn of_database(
         }
     }
     Ok(outcomes)
+}
+
+/// The identities in those of the `variables` that are there.
+async fn at_hand(variables: &[String], open: &Open<'_>) -> anyhow::Result<Identities> {
+    let mut found = Identities::default();
+    for name in variables {
+        match open.resolver.variable(name).await {
+            Ok(text) => found.extend(Identities::parse(&text, &format!("variable {name}"))?),
+            Err(error) if classify(&error).kind == ErrorKind::Permission => (), // it is not there
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 fn report(open: &Open<'_>, outcomes: &[Outcome]) -> Report {

@@ -71,20 +71,22 @@ impl Tries {
         self.attempt = 1;
     }
 
+    /// Takes `fault` as final; it may have been preceded by one that worked unseen.
+    pub fn end(&mut self, fault: Fault) -> Fault {
+        self.is_over = true;
+        Fault { is_unsure: self.is_unsure, ..fault }
+    }
+
     /// What is to be done about `fault`; its wait is over when this returns.
     ///
     /// # Errors
     /// `fault`, when it is final.
-    pub async fn after(&mut self, mut fault: Fault, pace: &retry::Pace) -> Result<Next, Fault> {
+    pub async fn after(&mut self, fault: Fault, pace: &retry::Pace) -> Result<Next, Fault> {
         self.is_unsure |= fault.is_unsure;
         let next = retry::decide(self.kind, &fault.refusal(), self.attempt, pace, retry::jitter());
         self.attempt += 1;
         match next {
-            Next::Final => {
-                self.is_over = true;
-                fault.is_unsure = self.is_unsure;
-                return Err(fault);
-            }
+            Next::Final => return Err(self.end(fault)),
             Next::NewUrl(wait) | Next::BackOff(wait) | Next::Reauthorize(wait) => {
                 if self.attempt > LOUD_AFTER {
                     tracing::warn!(%fault, tries = self.attempt - 1, wait_ms = wait.as_millis(), "B2 failed again");

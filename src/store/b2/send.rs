@@ -119,7 +119,8 @@ impl UrlPool {
         tries: &mut Tries,
     ) -> Result<Value, Fault> {
         loop {
-            let url = self.take(api).await?;
+            // Asking for a URL has its own retries, and stores nothing.
+            let url = self.take(api).await.map_err(|fault| tries.end(fault))?;
             let fault = match self.put_once(api, &url, headers, cargo).await {
                 Ok(answer) => {
                     self.give_back(url);

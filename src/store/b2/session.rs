@@ -41,8 +41,7 @@ impl Login {
         let key_id = connection.login.clone().filter(|id| !id.is_empty()).ok_or_else(|| missing("login"))?;
         let key = connection.password().filter(|key| !key.expose_secret().is_empty());
         let key = key.cloned().ok_or_else(|| missing("password"))?;
-        let endpoint = connection.extra.get("endpoint").and_then(Value::as_str).unwrap_or(BACKBLAZE);
-        let url = authorize_url(endpoint).map_err(|why| {
+        let url = endpoint(connection).and_then(authorize_url).map_err(|why| {
             Failure::config(format!("cannot use connection {id} for B2: its `endpoint` {why}")).hint(format!(
                 "Leave `endpoint` out for Backblaze itself, or write it as {BACKBLAZE}{AUTHORIZE}."
             ))
@@ -54,6 +53,19 @@ impl Login {
     pub fn api_path(&self) -> &str {
         let path = self.url.path();
         path.rfind('/').map_or("/", |end| &path[..=end])
+    }
+}
+
+/// What the connection says; extras that cannot be read are an error, lest a key go where it should not.
+fn endpoint(connection: &Connection) -> Result<&str, &'static str> {
+    if connection.unusable_extra.is_some() {
+        return Err("cannot be looked for, since its extras are no JSON object");
+    }
+    match connection.extra.get("endpoint") {
+        None | Some(Value::Null) => Ok(BACKBLAZE),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(BACKBLAZE),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err("is no text"),
     }
 }
 
@@ -193,6 +205,8 @@ mod tests {
             (with_endpoint("http://b2.example.com"), "https"),
             (with_endpoint("https://MARK:MARK@b2.example.com"), "password"),
             (with_endpoint("MARK"), "no URL"),
+            (login(r#"{"login": "k", "password": "MARK", "extra": {"endpoint": 7}}"#), "no text"),
+            (login(r#"{"login": "k", "password": "MARK", "extra": "MARK"}"#), "no JSON object"),
         ];
         for (result, word) in cases {
             let failure = classify(&result.err().unwrap());

@@ -130,13 +130,10 @@ impl B2Upload {
     }
 
     async fn send_part(&mut self) -> Result<()> {
+        self.check_wanted()?;
         if self.large.is_none() {
             self.large = Some(self.start().await?);
-        }
-        if lock(&self.started).is_withdrawn {
-            return Err(
-                Failure::temporary(format!("cannot store {}: it has been withdrawn", self.name)).into()
-            );
+            self.check_wanted()?; // a canceller that came meanwhile did not know of it
         }
         let Some(large) = &mut self.large else { return Ok(()) };
         if large.sent == MOST_PARTS {
@@ -159,6 +156,14 @@ impl B2Upload {
         Ok(())
     }
 
+    fn check_wanted(&self) -> Result<()> {
+        if lock(&self.started).is_withdrawn {
+            let what = format!("cannot store {}: it has been withdrawn", self.name);
+            return Err(Failure::temporary(what).into());
+        }
+        Ok(())
+    }
+
     async fn start(&self) -> Result<Large> {
         let mut json =
             json!({"bucketId": self.bucket_id, "fileName": self.name, "contentType": CONTENT_TYPE});
@@ -168,7 +173,16 @@ impl B2Upload {
         }
         let mut tries = Tries::new(retry::Call::Account);
         let answer = self.store.api.call_counting(START_LARGE_FILE, &json, &mut tries).await;
-        let answer = answer.map_err(|fault| self.failure(&fault))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => {
+                if tries.is_unsure() {
+                    let patience = self.store.api.tuning.idle;
+                    let _ = tokio::time::timeout(patience, self.cancel_twins("")).await;
+                }
+                return Err(self.failure(&fault));
+            }
+        };
         let file_id = answer["fileId"].as_str().map(str::to_owned);
         let file_id = file_id.ok_or_else(|| {
             self.failure(&Fault::local(START_LARGE_FILE, None, "", "an answer without fileId"))
@@ -194,6 +208,7 @@ impl B2Upload {
     }
 
     async fn end(&mut self) -> Result<Version> {
+        self.check_wanted()?;
         let file_id = if self.large.is_some() { self.end_large().await? } else { self.end_small().await? };
         lock(&self.started).file_id = None;
         self.listed(&file_id).await

@@ -14,6 +14,8 @@ pub enum What {
     NotJson { status: u16 },
     /// The connection is reset before the request's body is read.
     ResetBefore,
+    /// The connection is reset when so many bytes of an upload's body have been read.
+    ResetWithin(u64),
     /// The connection is reset when the request is read; nothing was stored.
     Reset,
     /// The connection is reset when all was done and stored.
@@ -49,6 +51,7 @@ enum When {
     First(usize),
     From(usize),
     EveryNth(usize),
+    Chance { percent: u64, state: u64 },
 }
 
 /// Something that goes wrong. Made by [`Fault::on`], then when, then what.
@@ -91,6 +94,12 @@ impl Fault {
         Fault { when: When::EveryNth(n), ..self }
     }
 
+    /// At so many of a hundred calls, which ones is decided by `seed`.
+    #[must_use]
+    pub fn chance(self, percent: u64, seed: u64) -> Fault {
+        Fault { when: When::Chance { percent, state: seed.wrapping_mul(2) | 1 }, ..self }
+    }
+
     /// Does this.
     #[must_use]
     pub fn does(self, what: What) -> Fault {
@@ -116,12 +125,18 @@ impl Fault {
             return None;
         }
         self.met += 1;
-        let is_met = match self.when {
+        let is_met = match &mut self.when {
             When::Every => true,
-            When::Nth(n) => self.met == n,
-            When::First(n) => self.met <= n,
-            When::From(n) => self.met >= n,
-            When::EveryNth(n) => self.met.is_multiple_of(n),
+            When::Nth(n) => self.met == *n,
+            When::First(n) => self.met <= *n,
+            When::From(n) => self.met >= *n,
+            When::EveryNth(n) => self.met.is_multiple_of(*n),
+            When::Chance { percent, state } => {
+                // Knuth's constants for a generator of this kind; its high bits are the good ones.
+                *state =
+                    state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (*state >> 33) % 100 < *percent
+            }
         };
         is_met.then(|| self.what.clone())
     }

@@ -1,8 +1,7 @@
 //! Lists of files, hide markers, deletes, the facts of one file.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
 
 use super::answer::{Outcome, Refusal};
 use super::api::parse;
@@ -180,23 +179,11 @@ impl State {
 
     /// Adds a hide marker; its id.
     pub fn hide(&mut self, bucket_id: &str, name: &str) -> String {
-        let id = self.file_id(bucket_id, false);
-        let marker = Version {
-            bucket_id: bucket_id.to_owned(),
-            name: name.to_owned(),
-            id: id.clone(),
-            action: "hide",
-            sha1: None,
-            content_type: "application/x-bz-hide-marker".to_owned(),
-            info: Map::new(),
-            uploaded_ms: self.now_ms(),
-            retention: None,
-            has_legal_hold: false,
-            pieces: Vec::new(),
-            lag: self.switches.list_lag,
-            order: self.count(),
-            parts: BTreeMap::new(),
-        };
+        let bucket =
+            self.buckets.iter().find(|bucket| bucket.id == bucket_id).map(|bucket| bucket.name.clone());
+        let marker = self.plain(&bucket.expect("a bucket of this id"), name, false);
+        let (id, lag) = (marker.id.clone(), self.switches.list_lag);
+        let marker = Version { content_type: "application/x-bz-hide-marker".to_owned(), lag, ..marker };
         self.add(marker);
         id
     }

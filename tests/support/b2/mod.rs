@@ -189,6 +189,23 @@ impl B2 {
         self.world.state().put(bucket, name, bytes)
     }
 
+    /// Hides a name without a call.
+    pub fn hide(&self, bucket: &str, name: &str) {
+        let mut state = self.world.state();
+        let id = state.bucket_named(bucket).expect("a bucket of this name").id.clone();
+        state.hide(&id, name);
+    }
+
+    /// Starts a large file without a call, which nobody will finish; its id.
+    pub fn abandon(&self, bucket: &str, name: &str) -> String {
+        self.world.state().abandon(bucket, name)
+    }
+
+    /// Forgets every large file of a bucket that is not finished.
+    pub fn clear_unfinished(&self, bucket: &str) {
+        self.world.state().clear_unfinished(bucket);
+    }
+
     /// The bucket as `b2_list_buckets` shows it to a key that may read everything.
     pub fn bucket_json(&self, name: &str) -> Value {
         self.world.state().bucket_json(name)

@@ -278,9 +278,10 @@ impl Way {
             return Ok((Err(Refusal::new(405, "method_not_allowed", "uploads are POST")), Some(turn)));
         }
         let pace = if let Some(What::TrickleIn(pace)) = fault { Some(*pace) } else { None };
-        let reading = Reading { world: &self.world, number, pace };
+        let cut_at = if let Some(What::ResetWithin(bytes)) = fault { Some(*bytes) } else { None };
+        let reading = Reading { world: &self.world, number, pace, cut_at };
         let received = uploads::receive(reading, call, (target, rights), head.headers.clone(), body).await;
-        let received = received.ok_or(Cut)?;
+        let received = received.ok_or_else(|| self.plug.pull())?;
         if let Some(answer) = self.between(fault).await? {
             return Ok((Ok(answer), Some(turn)));
         }

@@ -288,26 +288,46 @@ impl State {
     }
 
     pub fn put(&mut self, bucket: &str, name: &str, bytes: &[u8]) -> String {
+        let version = self.plain(bucket, name, false);
+        let sha1 = Some(super::uploads::sha1_hex(bytes));
+        self.make(Version { action: "upload", sha1, pieces: vec![kept(bytes)], ..version })
+    }
+
+    pub fn abandon(&mut self, bucket: &str, name: &str) -> String {
+        let version = self.plain(bucket, name, true);
+        self.make(Version { action: "start", sha1: Some("none".to_owned()), ..version })
+    }
+
+    pub fn clear_unfinished(&mut self, bucket: &str) {
+        let id = self.bucket_named(bucket).map(|bucket| bucket.id.clone()).unwrap_or_default();
+        self.versions.retain(|version| version.bucket_id != id || version.action != "start");
+    }
+
+    fn make(&mut self, version: Version) -> String {
+        let id = version.id.clone();
+        self.add(version);
+        id
+    }
+
+    /// A hide marker, or what is to be made something else.
+    pub fn plain(&mut self, bucket: &str, name: &str, is_large: bool) -> Version {
         let bucket_id = self.bucket_named(bucket).expect("a bucket of this name").id.clone();
-        let id = self.file_id(&bucket_id, false);
-        let version = Version {
+        Version {
+            id: self.file_id(&bucket_id, is_large),
             bucket_id,
             name: name.to_owned(),
-            id: id.clone(),
-            action: "upload",
-            sha1: Some(super::uploads::sha1_hex(bytes)),
+            action: "hide",
+            sha1: None,
             content_type: "application/octet-stream".to_owned(),
             info: Map::new(),
             uploaded_ms: self.now_ms(),
             retention: None,
             has_legal_hold: false,
-            pieces: vec![kept(bytes)],
+            pieces: Vec::new(),
             lag: 0,
             order: self.count(),
             parts: BTreeMap::new(),
-        };
-        self.add(version);
-        id
+        }
     }
 }
 

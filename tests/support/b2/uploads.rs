@@ -173,9 +173,11 @@ pub struct Reading<'a> {
     pub number: usize,
     /// Bytes a second.
     pub pace: Option<u64>,
+    /// The body is read no further than this.
+    pub cut_at: Option<u64>,
 }
 
-/// Reads and hashes the body; None when the client went away.
+/// Reads and hashes the body; None when the client went away, or is to go.
 pub async fn receive(
     reading: Reading<'_>,
     call: &'static str,
@@ -202,6 +204,9 @@ pub async fn receive(
         tail.extend_from_slice(&bytes[own.len()..]);
         seen += bytes.len() as u64;
         reading.world.state().note(reading.number, |noted| noted.bytes_in = seen);
+        if reading.cut_at.is_some_and(|at| seen >= at) {
+            return None;
+        }
     }
     let sha1 = hex(&hash.finalize());
     if let Err(refusal) = check_hash(&claimed, &tail, &sha1) {
