@@ -12,6 +12,7 @@ use crate::backup::manifest::{Kind, MANIFEST};
 use crate::backup::retention::{self, Candidate, Verdict};
 use crate::backup::{inventory, names};
 use crate::config::backups::Keep;
+use crate::error::{Kind as ErrorKind, classify};
 use crate::report::lines::span;
 use crate::stop::StopSignal;
 use crate::store::{Deleted, Store, Version};
@@ -263,20 +264,34 @@ impl Item {
     }
 }
 
-/// Plans and, unless `dry_run`, carries out what `policies` say of `store`.
+/// A store by two of its keys, which may be the same.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    /// With the store's own key, where it is at hand; it may be unable to delete.
+    pub own: Option<&'a dyn Store>,
+    /// With the key for prune, which may be unable to read.
+    pub prune: &'a dyn Store,
+}
+
+/// Plans and, unless `dry_run`, carries out what `policies` say of the store.
 ///
 /// # Errors
 /// As [`inventory::take`] and [`Plan::carry_out`].
 pub async fn prune(
-    store: &dyn Store,
+    keys: Keys<'_>,
     policies: &Policies,
     environment: &str,
     dry_run: bool,
     stop: &StopSignal,
 ) -> Result<(Inventory, Plan, Pruned)> {
-    let inventory = inventory::take(store, "", environment).await?;
+    let inventory = match (inventory::take(keys.prune, "", environment).await, keys.own) {
+        (Err(error), Some(own)) if classify(&error).kind == ErrorKind::Permission => {
+            inventory::take(own, "", environment).await?
+        }
+        (taken, _) => taken?,
+    };
     let plan = plan(&inventory, policies, environment, Timestamp::now());
-    let pruned = if dry_run { Pruned::default() } else { plan.carry_out(store, stop).await? };
+    let pruned = if dry_run { Pruned::default() } else { plan.carry_out(keys.prune, stop).await? };
     Ok((inventory, plan, pruned))
 }
 

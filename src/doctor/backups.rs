@@ -126,7 +126,7 @@ fn rules(rules: &Rules, those: &[&Database], findings: &mut Findings) {
         findings.ok("no rule hides or deletes what is current");
     }
     match rules.drops_unfinished_after_days {
-        Some(days) => findings.ok(format!("uploads that never ended are dropped after {days} days")),
+        Some(days) => findings.ok(format!("uploads that never ended are dropped after {}", plural(days))),
         None if are_known => findings.warn("uploads that never ended are kept, and billed", FIX),
         None => (),
     }
@@ -144,6 +144,10 @@ fn rules(rules: &Rules, those: &[&Database], findings: &mut Findings) {
     for database in those {
         lock(rules, database, findings);
     }
+}
+
+fn plural(days: u32) -> String {
+    if days == 1 { "1 day".into() } else { format!("{days} days") }
 }
 
 fn lock(rules: &Rules, database: &Database, findings: &mut Findings) {

@@ -2,7 +2,8 @@
 //!
 //! In:    the strict stand-in (`support::b2`), a store whose patience is milliseconds.
 //! Holds: an operation ends well with the right bytes, or with the kind that a scheduler must see; what
-//!        could not be finished is cancelled; nothing is stored that is not whole.
+//!        could not be finished is cancelled; nothing is stored that is not whole. With `SANKOFA_SOAK=1`
+//!        the storm of everything goes on for 200 seeds instead of 8.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -1049,7 +1050,8 @@ fn weather(seed: u64) -> Vec<Fault> {
 async fn a_storm_of_everything_that_passes_ends_with_the_right_bytes_or_75() {
     let pace = Pace { tries: 12, ..BRIEF.pace };
     let (mut good, mut runs) = (0, 0);
-    for seed in 1..=8 {
+    let seeds = if std::env::var_os("SANKOFA_SOAK").is_some() { 200 } else { 8 };
+    for seed in 1..=seeds {
         let bed = Bed::tuned(Tuning { pace, ..PATIENT });
         bed.b2.switch(|switches| (switches.page_rows, switches.list_lag) = (Some(2), 1));
         bed.store.list("").await.unwrap(); // a login that is refused is final, so it comes before the storm

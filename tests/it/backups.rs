@@ -33,15 +33,57 @@ struct Bench {
 
 /// What differs between hand-made backups.
 #[derive(Clone, Copy)]
-struct Made<'a> {
-    database: &'a str,
-    hours: i64,
-    environment: &'a str,
-    source: (&'a str, u32),
+pub struct Made<'a> {
+    pub database: &'a str,
+    pub hours: i64,
+    pub environment: &'a str,
+    pub source: (&'a str, u32),
 }
 
-fn hr(hours: i64) -> Made<'static> {
+/// A backup of database hr.
+pub fn hr(hours: i64) -> Made<'static> {
     Made { database: "hr", hours, environment: "default", source: ("7", 1) }
+}
+
+impl Made<'_> {
+    /// Its folder, and its objects in the order in which they are stored.
+    pub fn objects(&self, at: Timestamp) -> (String, Vec<(&'static str, Vec<u8>)>) {
+        let id = names::id(at, "0a1b2c3d");
+        let folder = format!("{}{id}", names::home(Kind::Database, self.database));
+        let (dump, proof) = (id.repeat(40).into_bytes(), b"proof".to_vec());
+        let manifest = Manifest {
+            schema: SCHEMA,
+            kind: Kind::Database,
+            environment: self.environment.into(),
+            database: self.database.into(),
+            id,
+            run_id: "run".into(),
+            started_at: at,
+            finished_at: at,
+            sankofa: "0.1.0".into(),
+            source: Source {
+                system_identifier: self.source.0.into(),
+                database_oid: Some(self.source.1),
+                server_version: "17.10".into(),
+                pg_dump_version: "17.10".into(),
+                encoding: "UTF8".into(),
+                database_bytes: 1,
+                standby: false,
+            },
+            object: object("dump.pgc.zst.age", &dump),
+            proof: Some(object(PROOF, &proof)),
+            globals: None,
+            codec: Codec::Zstd,
+            recipients: vec!["age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg".into()],
+            settings: Default::default(),
+            counts: Counts { tables: 1, rows: 1204, large_objects: 0, entries: 3 },
+            warnings: Default::default(),
+            left_out: Default::default(),
+            timings_ms: Default::default(),
+        };
+        let text = serde_json::to_vec(&manifest).unwrap();
+        (folder, vec![("dump.pgc.zst.age", dump), (PROOF, proof), (MANIFEST, text)])
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -72,42 +114,10 @@ impl Bench {
     /// Puts a whole backup there, as old as it says by its own time and by the store's; its folder.
     fn put(&self, made: Made) -> PathBuf {
         let at = Timestamp::now() - SignedDuration::from_hours(made.hours);
-        let id = names::id(at, "0a1b2c3d");
-        let folder = self.store().join(names::home(Kind::Database, made.database)).join(&id);
+        let (folder, objects) = made.objects(at);
+        let folder = self.store().join(folder);
         fs::create_dir_all(&folder).unwrap();
-        let (dump, proof) = (id.repeat(40).into_bytes(), b"proof".to_vec());
-        let manifest = Manifest {
-            schema: SCHEMA,
-            kind: Kind::Database,
-            environment: made.environment.into(),
-            database: made.database.into(),
-            id,
-            run_id: "run".into(),
-            started_at: at,
-            finished_at: at,
-            sankofa: "0.1.0".into(),
-            source: Source {
-                system_identifier: made.source.0.into(),
-                database_oid: Some(made.source.1),
-                server_version: "17.10".into(),
-                pg_dump_version: "17.10".into(),
-                encoding: "UTF8".into(),
-                database_bytes: 1,
-                standby: false,
-            },
-            object: object("dump.pgc.zst.age", &dump),
-            proof: Some(object(PROOF, &proof)),
-            globals: None,
-            codec: Codec::Zstd,
-            recipients: vec!["age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg".into()],
-            settings: Default::default(),
-            counts: Counts { tables: 1, rows: 1204, large_objects: 0, entries: 3 },
-            warnings: Default::default(),
-            left_out: Default::default(),
-            timings_ms: Default::default(),
-        };
-        let text = serde_json::to_vec(&manifest).unwrap();
-        for (name, bytes) in [("dump.pgc.zst.age", &dump), (PROOF, &proof), (MANIFEST, &text)] {
+        for (name, bytes) in objects {
             fs::write(folder.join(name), bytes).unwrap();
             let file = fs::File::options().append(true).open(folder.join(name)).unwrap();
             file.set_modified(at.into()).unwrap();
@@ -137,7 +147,7 @@ impl Bench {
     }
 }
 
-fn list<'a>(done: &'a Value, field: &str) -> &'a Vec<Value> {
+pub fn list<'a>(done: &'a Value, field: &str) -> &'a Vec<Value> {
     done[field].as_array().unwrap_or_else(|| panic!("no {field} in {done}"))
 }
 
@@ -427,4 +437,41 @@ async fn doctor_tries_the_store_the_database_and_the_programs_and_leaves_nothing
     assert!(done.stderr.contains("needs a bucket with Object Lock"), "{}", done.told());
     other.sankofa.write("sankofa.yaml", project.replace("directory: ./off", "directory: /nonexistent/a/b"));
     other.sankofa.run(&["doctor", "--for", "backup"]).await.exits(78);
+}
+
+#[tokio::test]
+async fn what_backup_has_stored_is_good_opens_and_goes_with_its_globals_when_its_time_has_come() {
+    let source = Server::major(16).fresh_database("whole").await;
+    source.sql("CREATE TABLE t AS SELECT n FROM generate_series(1, 500) n").await;
+    let (identity, recipient) = super::stored::key_pair();
+    let project = format!(
+        "version: 1\nsecrets: [environment]\nwarehouse: {{connection: wh}}\nstores: {{off: {{directory: ./off}}}}\n\
+         backups:\n  defaults: {{store: off, encrypt_to: [{recipient}], keep: {{days: 0, at_least: 1}}}}\n  \
+         databases: {{hr: {{connection: hr_db}}}}\n"
+    );
+    let sankofa = Sankofa::new()
+        .file("sankofa.yaml", project)
+        .connection("hr_db", &source)
+        .env("AIRFLOW_VAR_AGE_IDENTITY", &identity)
+        .env("SANKOFA_PG_BIN", client_program(16, "pg_dump").parent().unwrap().to_str().unwrap());
+    let bench = Bench { sankofa };
+    bench.sankofa.run(&["backup", "hr", "--run", "one"]).await.succeeds();
+    bench.sankofa.run(&["backup", "hr", "--run", "two"]).await.succeeds();
+    let result = bench.run(&["list"]).await.succeeds().json();
+    assert_eq!((&result["databases"][0]["good"], &result["warnings"]), (&json!(2), &json!([])));
+    let result = bench.run(&["verify", "--all"]).await.succeeds().json();
+    assert_eq!((&result["verified"], &result["rows"]), (&json!(2), &json!(1000)), "{result}");
+
+    let result = bench.run(&["prune"]).await.succeeds().json();
+    assert_eq!((list(&result, "deleted").len(), &result["foreign"]), (1, &json!(0)), "{result}");
+    let manifests = || bench.files().into_iter().filter(|(path, _)| path.ends_with(MANIFEST)).count();
+    assert_eq!(manifests(), 3, "one backup is left, and young globals");
+    // Two days later the older globals go as well, which nothing refers to any more.
+    for (path, _) in bench.files() {
+        let file = fs::File::options().append(true).open(&path).unwrap();
+        let at = Timestamp::now() - SignedDuration::from_hours(72);
+        file.set_modified(at.into()).unwrap();
+    }
+    let dry = bench.run(&["prune", "--dry-run"]).await.succeeds().json();
+    assert_eq!(list(&dry, "deleted").len(), 0, "the time they began is not two days ago: {dry}");
 }

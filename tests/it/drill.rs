@@ -17,17 +17,23 @@ const ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t S
 
 impl Drills {
     async fn of(sql: &str) -> Drills {
-        let source = Server::major(16).fresh_database("drilled").await;
+        Drills::on(&Server::major(16), sql).await
+    }
+
+    /// With a source on `from`.
+    async fn on(from: &Server, sql: &str) -> Drills {
+        let source = from.fresh_database("drilled").await;
         source.sql(sql).await;
         let server = Server::new(17).start();
         let (identity, recipient) = key_pair();
         let uri = format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/postgres", server.port());
-        let programs = client_program(16, "pg_dump").parent().unwrap().display().to_string();
+        let programs = client_program(from.number(), "pg_dump").parent().unwrap().display().to_string();
         let project = Sankofa::new()
             .connection("source", &source)
             .connection_uri("drill_server", &uri)
             .env("AIRFLOW_VAR_AGE_IDENTITY", &identity)
             .env("SANKOFA_PG_BIN", &programs)
+            .file("pipelines/.keep", "")
             .file(
                 "sankofa.yaml",
                 format!(
@@ -129,4 +135,43 @@ async fn a_change_at_the_source_after_the_backup_changes_nothing_about_its_drill
     drills.source.sql("DELETE FROM t").await;
     let done = drills.drill(&[]).await.succeeds();
     assert_eq!(done.json()["rows"], 500);
+}
+
+#[tokio::test]
+async fn roles_come_back_with_the_globals_and_those_that_are_there_stay_as_they_are() {
+    let from = Server::new(16).start();
+    from.sql("CREATE ROLE app LOGIN PASSWORD 'not-a-secret'; CREATE ROLE reader; GRANT reader TO app; CREATE ROLE kept CREATEDB").await;
+    let drills =
+        Drills::on(&from, &format!("{ROWS}; ALTER TABLE t OWNER TO app; GRANT SELECT ON t TO kept")).await;
+    drills.server.sql("CREATE ROLE kept NOCREATEDB").await;
+    let args = ["restore", "db", "--into", "drill_server", "--database", "back", "--json"];
+    let refused = drills.project.run(&args).await.exits(78);
+    assert!(refused.stderr.contains("the server lacks role app"), "{}", refused.told());
+    let done = drills.project.run(&[&args[..], &["--with-globals"]].concat()).await.succeeds();
+    assert_eq!(
+        (&done.json()["proven"], done.json()["roles_made"].as_u64()),
+        (&true.into(), Some(2)),
+        "{}",
+        done.told()
+    );
+    let back = drills.server.existing("back");
+    let facts = "SELECT (SELECT tableowner FROM pg_tables WHERE tablename = 't') || ' '
+        || (SELECT rolcreatedb FROM pg_roles WHERE rolname = 'kept') || ' ' || pg_has_role('app', 'reader', 'member')";
+    assert_eq!(back.value(facts).await, "app false true");
+}
+
+#[tokio::test]
+async fn doctor_tells_of_a_restore_that_was_left_half_done() {
+    let drills = Drills::of(ROWS).await;
+    drills.server.sql("CREATE DATABASE db__restoring_0123abcd").await;
+    let told = drills.project.run(&["doctor", "--json"]).await;
+    assert!(
+        told.stdout.contains("db__restoring_0123abcd is a restore or drill that is not finished"),
+        "{}",
+        told.told()
+    );
+    drills.drill(&[]).await.succeeds();
+    assert_eq!(drills.left().await, "0");
+    let told = drills.project.run(&["doctor", "--json"]).await;
+    assert!(told.stdout.contains("no restore or drill was left half done"), "{}", told.told());
 }

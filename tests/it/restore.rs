@@ -3,6 +3,7 @@
 use crate::stored::*;
 use crate::support::*;
 use sankofa::backup::inventory;
+use sankofa::backup::restore::spool::Spool;
 use sankofa::backup::restore::verify::verify;
 use sankofa::backup::seal::Identities;
 use sankofa::error::classify;
@@ -414,15 +415,20 @@ async fn a_spool_that_does_not_fit_and_one_that_fills_up_are_75_and_the_server_i
     let spool = disk.path().to_str().unwrap().to_owned();
     let refused = stored.restore(&to, "x", &["--spool", &spool]).await.exits(75);
     assert!(refused.stderr.contains("it takes") && refused.stderr.contains("are free"), "{}", refused.told());
-    // The manifest understates the length: the disk fills up on the way.
+    // The disk fills up on the way.
+    let mut filling = Spool::new(disk.path(), 1000).unwrap();
+    let written = (0..40).try_for_each(|_| filling.write(&[7; 1 << 20]));
+    assert_eq!(classify(&written.unwrap_err()).kind.exit_code(), 75);
+    drop(filling);
+    // A manifest that understates the length is found out before the disk is full.
     let path = stored.place().join(&stored.id).join("manifest.json");
     let text = fs::read_to_string(&path).unwrap();
     let length = format!("\"plain_bytes\": {}", stored.archive.len());
     assert!(text.contains(&length));
     fs::remove_file(&path).unwrap();
     fs::write(&path, text.replace(&length, "\"plain_bytes\": 1000")).unwrap();
-    let full = stored.restore(&to, "x", &["--spool", &spool]).await.exits(75);
-    assert!(full.stderr.contains("No space left"), "{}", full.told());
+    let understated = stored.restore(&to, "x", &["--spool", &spool]).await.exits(65);
+    assert!(understated.stderr.contains("longer than its manifest says"), "{}", understated.told());
     assert_eq!(databases(&to).await, before);
     assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
 }

@@ -15,7 +15,7 @@ use super::select::Wanted;
 use super::spool::Spool;
 use super::target::Target;
 use super::verify::{Output, Verified, verify};
-use super::{globals, guard, properties, verify as verified};
+use super::{globals, guard, verify as verified};
 use crate::backup::inventory::{self, Backup};
 use crate::backup::prove::Prover;
 use crate::backup::seal::Identities;
@@ -101,6 +101,7 @@ pub async fn restore(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Result<
     let work = Work { wish, hands, target };
     let fetched = work.fetch().await?;
     let plan = Plan::of(wish, fetched.output.spool.reopened()?, &fetched.proof)?;
+    let plan = plan.with_database(wish, entry);
     plan.check(target, !wish.with_globals).await?;
     if entry == Entry::Add {
         plan.refuse_what_is_there(target).await?;
@@ -223,6 +224,8 @@ impl Work<'_> {
     /// Fills, proves and names. What it leaves behind when it fails is the caller's.
     async fn fill(&self, place: &Place, spool: &Spool, plan: &Plan) -> Result<Restored> {
         let (wish, hands, target) = (self.wish, self.hands, self.target);
+        // While a session of ours is in it, no other restore takes it for a leftover.
+        let holder = target.session_in(place.name()).await?;
         let manner = Manner { in_one_transaction: is_added_to(place), ..wish.manner.clone() };
         let ids = plan.ids();
         let from = (hands.tools, spool);
@@ -241,11 +244,10 @@ impl Work<'_> {
         }
         if restored.different.is_empty() && !wish.scratch {
             let statements = match place {
-                Place::Made { temporary, .. } => {
-                    properties::statements(&plan.items, temporary, !wish.manner.without_owners)
-                }
+                Place::Made { temporary, .. } => plan.statements(temporary, !wish.manner.without_owners),
                 Place::Given { .. } => Vec::new(), // its settings are its own
             };
+            holder.close().await;
             place.settle(target, &statements).await?;
             info!(database = %target.name, "restored");
         }

@@ -31,6 +31,24 @@ impl Needs {
         needs
     }
 
+    /// Roles that the database as such needs: its owner, grantees, roles with settings in it.
+    pub fn of_database<'a>(items: impl IntoIterator<Item = &'a Item>) -> Needs {
+        let mut needs = Needs::default();
+        for item in items {
+            match item.kind.as_str() {
+                "DATABASE" if !item.owner.is_empty() => drop(needs.roles.insert(item.owner.clone())),
+                "DATABASE PROPERTIES" => {
+                    let lines = item.definition.lines();
+                    let roles = lines.filter_map(|line| identifier(line.strip_prefix("ALTER ROLE ")?));
+                    needs.roles.extend(roles);
+                }
+                "ACL" if item.tag.starts_with("DATABASE ") => needs.roles.extend(granted(&item.definition)),
+                _ => {}
+            }
+        }
+        needs
+    }
+
     fn add(&mut self, item: &Item, with_owners: bool) {
         match item.kind.as_str() {
             "DATABASE" | "DATABASE PROPERTIES" => return, // not restored as such
@@ -183,6 +201,21 @@ mod tests {
         let needs = Needs::of(&items, true);
         assert_eq!(needs.roles, set(&["Ann \"A\"", "alpha", "beta", "maker", "own", "reader", "writer"]));
         assert_eq!(Needs::of(&items[..4], false).roles, set(&[]));
+    }
+
+    #[test]
+    fn a_database_as_such_needs_its_owner_its_grantees_and_roles_with_settings_in_it() {
+        let items = [
+            item("DATABASE", "hr", ""),
+            item(
+                "DATABASE PROPERTIES",
+                "hr",
+                "ALTER DATABASE hr SET a TO 'ALTER ROLE x';\nALTER ROLE \"b c\" IN DATABASE hr SET a TO '1';\n",
+            ),
+            item("ACL", "DATABASE hr", "GRANT CONNECT ON DATABASE hr TO other;\n"),
+            item("ACL", "TABLE t", "GRANT SELECT ON TABLE t TO reader;\n"),
+        ];
+        assert_eq!(Needs::of_database(&items).roles, set(&["b c", "other", "own"]));
     }
 
     #[test]

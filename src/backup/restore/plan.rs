@@ -6,6 +6,7 @@
 //! Not here: each question (`needs`, `select`, `check`), doing it (`fill`).
 
 use super::fill::{Wish, list};
+use super::guard::Entry;
 use super::needs::Needs;
 use super::select::Selection;
 use super::target::Target;
@@ -51,6 +52,23 @@ impl Plan {
         let proof = proof_of(proof, selection.as_ref());
         let options = properties::options(&items, false);
         Ok(Plan { items, selection, proof, needs, options })
+    }
+
+    /// The same, with the roles that the database as such needs, where one is made to stay.
+    #[must_use]
+    pub fn with_database(mut self, wish: &Wish, entry: Entry) -> Plan {
+        if entry == Entry::Make && !wish.scratch && self.selection.is_none() && !wish.manner.without_owners {
+            self.needs.roles.extend(Needs::of_database(&self.items).roles);
+        }
+        self
+    }
+
+    /// What is run about the database as such when it is given its name: nothing for a part of one.
+    pub fn statements(&self, name: &str, with_roles: bool) -> Vec<String> {
+        match self.selection {
+            Some(_) => Vec::new(),
+            None => properties::statements(&self.items, name, with_roles),
+        }
     }
 
     /// The numbers of what comes, in the archive's order: `pg_restore` keeps to the list's.

@@ -21,19 +21,22 @@ pub fn options(items: &[Item], with_tablespace: bool) -> String {
     }
 }
 
-/// Settings, grants and the comment of the database, with `name` in the place of its old one.
+/// Owner, settings, grants and the comment of the database, with `name` in the place of its old one.
 /// Each ends with `;` and a line's end.
 pub fn statements(items: &[Item], name: &str, with_grants: bool) -> Vec<String> {
-    let Some(old) = items.iter().find(|item| item.kind == "DATABASE").map(|item| item.tag.as_str()) else {
-        return Vec::new();
-    };
+    let Some(database) = items.iter().find(|item| item.kind == "DATABASE") else { return Vec::new() };
+    let old = database.tag.as_str();
+    let owner = Some(&database.owner).filter(|owner| with_grants && !owner.is_empty());
+    let owner = owner.map(|owner| format!("ALTER DATABASE {} OWNER TO {};\n", quote(name), quote(owner)));
     let about = |item: &&Item| match item.kind.as_str() {
         "DATABASE PROPERTIES" => true,
         "ACL" => with_grants && item.tag.starts_with("DATABASE "),
         "COMMENT" => item.tag.starts_with("DATABASE "),
         _ => false,
     };
-    items.iter().filter(about).filter_map(|item| renamed(&item.definition, old, name, with_grants)).collect()
+    let statements = items.iter().filter(about);
+    let statements = statements.filter_map(|item| renamed(&item.definition, old, name, with_grants));
+    owner.into_iter().chain(statements).collect()
 }
 
 /// Where a statement of pg_dump names the database, by what stands before.
@@ -72,7 +75,13 @@ mod tests {
     use super::*;
 
     fn item(kind: &str, tag: &str, definition: &str) -> Item {
-        Item { kind: kind.into(), tag: tag.into(), definition: definition.into(), ..Item::default() }
+        Item {
+            kind: kind.into(),
+            tag: tag.into(),
+            definition: definition.into(),
+            owner: "own".into(),
+            ..Item::default()
+        }
     }
 
     #[test]
@@ -105,7 +114,7 @@ mod tests {
         let all = statements(&items, "new", true).concat();
         assert_eq!(
             all,
-            "ALTER DATABASE \"new\" SET search_path TO 'a', 'b';\n\
+            "ALTER DATABASE \"new\" OWNER TO \"own\";\nALTER DATABASE \"new\" SET search_path TO 'a', 'b';\n\
              ALTER ROLE x IN DATABASE \"new\" SET work_mem TO '1MB';\n\
              REVOKE CONNECT ON DATABASE \"new\" FROM PUBLIC;\nGRANT CONNECT ON DATABASE \"new\" TO app;\n\
              COMMENT ON DATABASE \"new\" IS 'people';\n"

@@ -165,8 +165,9 @@ struct Sealed {
 /// Two threads: this one decrypts and unpacks, the other reads the archive and writes it. Blocks.
 fn read_archive<O: Output>(mut incoming: Incoming, sealed: Sealed, output: O) -> Result<(Read, O, Duration)> {
     let (sender, receiver) = sync_channel(WAITING);
-    let name = sealed.name.clone();
-    let reading = std::thread::Builder::new().name("archive".into()).spawn(move || drain(receiver, output));
+    let (name, most) = (sealed.name.clone(), sealed.object.plain_bytes);
+    let reading =
+        std::thread::Builder::new().name("archive".into()).spawn(move || drain(receiver, most, output));
     let reading = reading.context("cannot start a thread")?;
     let opened = unpack(&mut incoming, &sealed, &sender);
     drop(sender);
@@ -216,10 +217,15 @@ fn unpack(incoming: &mut Incoming, sealed: &Sealed, to: &SyncSender<Bytes>) -> R
     Ok(stored.finish().1)
 }
 
-fn drain<O: Output>(pieces: Receiver<Bytes>, mut output: O) -> Result<(Read, Sum, O)> {
+/// Reads and writes the archive, at most `most` bytes of it: a manifest that understates it is refused
+/// before the disk is full.
+fn drain<O: Output>(pieces: Receiver<Bytes>, most: u64, mut output: O) -> Result<(Read, Sum, O)> {
     let (mut reader, mut sum) = (Reader::new(), Sum::default());
     for piece in pieces {
         sum.add(&piece);
+        if sum.bytes() > most {
+            return Err(damaged("the archive", "it is longer than its manifest says").into());
+        }
         reader.feed(&piece)?;
         output.take(&piece)?;
     }

@@ -150,7 +150,7 @@ proptest! {
             good.sort_by_key(|(one, _)| std::cmp::Reverse(order(one)));
             let floor = good.iter().take(keep.at_least as usize);
             // Of equal times either may be the one that stays.
-            let oldest = floor.clone().last().map(|(one, _)| order(one));
+            let oldest = floor.clone().next_back().map(|(one, _)| order(one));
             prop_assert!(floor.clone().filter(|(one, _)| Some(order(one)) != oldest).all(|(_, verdict)| verdict.keep));
         }
         let kept = good.iter().filter(|(_, verdict)| verdict.keep).count();

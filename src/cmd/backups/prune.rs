@@ -3,7 +3,7 @@
 use super::{Open, by_store};
 use crate::backup::inventory::Inventory;
 use crate::backup::manifest::Kind;
-use crate::backup::prune::{Item, Plan, Policies, Pruned, prune};
+use crate::backup::prune::{Item, Keys, Plan, Policies, Pruned, prune};
 use crate::backup::{names, stores};
 use crate::error::{Failure, classify, most_serious};
 use crate::report::lines::columns;
@@ -38,10 +38,12 @@ pub async fn run(args: &Args, open: &Open<'_>) -> anyhow::Result<Report> {
         let policies: Policies =
             those.iter().map(|one| (names::home(Kind::Database, &one.name), one.keep)).collect();
         let in_store = async {
+            let own = stores::open(place, None, &open.resolver).await.ok(); // prune may have its key alone
             let store = stores::open(place, key, &open.resolver).await?;
+            let keys = Keys { own: own.as_deref(), prune: store.as_ref() };
             let environment = &open.project.environment;
             let (inventory, plan, pruned) =
-                prune(store.as_ref(), &policies, environment, args.dry_run, &open.context.stop).await?;
+                prune(keys, &policies, environment, args.dry_run, &open.context.stop).await?;
             anyhow::Ok(Done { place: store.place(), inventory, plan, pruned })
         };
         match in_store.await {
