@@ -74,6 +74,20 @@ async fn a_database_of_one_major_comes_back_on_a_newer_one_but_not_on_an_older_o
 }
 
 #[tokio::test]
+async fn a_backup_of_each_major_comes_back_on_the_newest_by_its_own_pg_restore() {
+    let to = Server::major(18);
+    for major in CLIENT_MAJORS.into_iter().filter(|major| has_clients(*major)) {
+        let stored = small(&Server::major(major)).await;
+        let done = stored.restore(&to, &format!("of_{major}"), &[]).await.succeeds();
+        assert_eq!(
+            (&done.json()["proven"], done.json()["rows"].as_u64()),
+            (&true.into(), Some(stored.rows()))
+        );
+        drop(to.existing(&format!("of_{major}")));
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_restore_makes_has_the_settings_and_the_comment_of_its_source() {
     let source = Server::major(16).fresh_database("settings").await;
     let name = source.name().to_owned();

@@ -14,7 +14,7 @@ use super::predict::Measured;
 use super::select::Wanted;
 use super::spool::Spool;
 use super::target::Target;
-use super::verify::{Output, Verified, verify};
+use super::verify::{Output, Verified, told_for_fitting_identities, verify};
 use super::{globals, guard, verify as verified};
 use crate::backup::inventory::{self, Backup};
 use crate::backup::prove::Prover;
@@ -153,7 +153,9 @@ impl Work<'_> {
         let spool = Spool::new(&wish.spool, object.plain_bytes)?;
         let progress = Progress::start(format!("fetching {}", wish.database), hands.shown);
         let output = Counted { spool, progress: progress.table("archive", None) };
-        let verified = verify(hands.store, hands.backup, hands.identities, output).await?;
+        let verified = verify(hands.store, hands.backup, hands.identities, output).await;
+        let told = |error| told_for_fitting_identities(error, &hands.backup.folder());
+        let verified = verified.map_err(told)?;
         drop(progress);
         info!(
             backup = %hands.backup.id,

@@ -15,7 +15,7 @@ use crate::backup::manifest::{Codec, Object};
 use crate::backup::proof::{self, Proof};
 use crate::backup::seal::{self, Identities};
 use crate::backup::tally::{Sum, Tally};
-use crate::error::Failure;
+use crate::error::{Failure, Kind, classify};
 use crate::store::{Store, Version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -175,14 +175,14 @@ fn read_archive<O: Output>(mut incoming: Incoming, sealed: Sealed, output: O) ->
     if let Some(broke) = incoming.take_failure() {
         return Err(broke);
     }
-    let stored = match opened {
-        Ok(stored) => Some(stored),
+    let sums = match opened {
+        Ok(sums) => Some(sums),
         // The other thread then stumbles over the end: that is the consequence, this the cause.
         Err(Opening::Refused(error)) => return Err(error),
         Err(Opening::NobodyReads) => None,
     };
-    let (archive, plain, output) = read?;
-    let stored = stored.ok_or_else(|| damaged(&name, "its reader stopped"))?;
+    let (archive, output) = read?;
+    let (stored, plain) = sums.ok_or_else(|| damaged(&name, "its reader stopped"))?;
     compare(&sealed.object, stored, plain, &name)?;
     Ok((archive, output, incoming.waited()))
 }
@@ -192,9 +192,10 @@ enum Opening {
     NobodyReads,
 }
 
-fn unpack(incoming: &mut Incoming, sealed: &Sealed, to: &SyncSender<Bytes>) -> Result<Sum, Opening> {
+/// Decrypts and unpacks: the sums of what was stored and of what was in it.
+fn unpack(incoming: &mut Incoming, sealed: &Sealed, to: &SyncSender<Bytes>) -> Result<(Sum, Sum), Opening> {
     let refused = |why: io::Error| Opening::Refused(unreadable(&sealed.name, &why));
-    let mut stored = Tally::new(incoming);
+    let (mut stored, mut plain_sum) = (Tally::new(incoming), Sum::default());
     {
         let mut opened =
             seal::open(&sealed.identities, &mut stored, &sealed.name).map_err(Opening::Refused)?;
@@ -205,6 +206,7 @@ fn unpack(incoming: &mut Incoming, sealed: &Sealed, to: &SyncSender<Bytes>) -> R
             if piece.is_empty() {
                 break;
             }
+            plain_sum.add(&piece);
             to.send(piece.into()).map_err(|_| Opening::NobodyReads)?;
         }
         drop(plain);
@@ -214,22 +216,22 @@ fn unpack(incoming: &mut Incoming, sealed: &Sealed, to: &SyncSender<Bytes>) -> R
         }
     }
     io::copy(&mut stored, &mut io::sink()).map_err(refused)?;
-    Ok(stored.finish().1)
+    Ok((stored.finish().1, plain_sum))
 }
 
 /// Reads and writes the archive, at most `most` bytes of it: a manifest that understates it is refused
 /// before the disk is full.
-fn drain<O: Output>(pieces: Receiver<Bytes>, most: u64, mut output: O) -> Result<(Read, Sum, O)> {
-    let (mut reader, mut sum) = (Reader::new(), Sum::default());
+fn drain<O: Output>(pieces: Receiver<Bytes>, most: u64, mut output: O) -> Result<(Read, O)> {
+    let (mut reader, mut bytes) = (Reader::new(), 0);
     for piece in pieces {
-        sum.add(&piece);
-        if sum.bytes() > most {
+        bytes += piece.len() as u64;
+        if bytes > most {
             return Err(damaged("the archive", "it is longer than its manifest says").into());
         }
         reader.feed(&piece)?;
         output.take(&piece)?;
     }
-    Ok((reader.finish()?, sum, output))
+    Ok((reader.finish()?, output))
 }
 
 fn compare(object: &Object, stored: Sum, plain: Sum, name: &str) -> Result<()> {
@@ -256,6 +258,16 @@ fn agree(mut archive: Read, proof: &Proof, folder: &str) -> Result<Read> {
     match is_equal {
         true => Ok(archive),
         false => Err(damaged(folder, "its proof is that of another archive").into()),
+    }
+}
+
+/// The error of a restore whose identities are those that the manifest names: when they open nothing,
+/// the object is not what it was.
+pub fn told_for_fitting_identities(error: anyhow::Error, folder: &str) -> anyhow::Error {
+    let failure = classify(&error);
+    match failure.kind == Kind::Permission && failure.what.starts_with("cannot decrypt") {
+        true => damaged(folder, "the recipients that its manifest names do not open it").into(),
+        false => error,
     }
 }
 
