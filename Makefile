@@ -37,7 +37,7 @@ release: ## the binary to ship: target/release/sankofa
 	$(WITH) cargo build --locked --release
 
 .PHONY: testbed
-testbed: ## real PostgreSQL servers 13 to 18, psql, pgbouncer, into .testbed/ (once, 15 s)
+testbed: ## real PostgreSQL servers 13 to 18, pg_dump and psql, pgbouncer, into .testbed/ (once, 40 s)
 	tests/testbed/install.sh
 
 .PHONY: demo

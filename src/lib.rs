@@ -1,4 +1,4 @@
-//! Sankofa: fetches rows out of production PostgreSQL databases into one warehouse, exactly once.
+//! Sankofa: fetches rows of production PostgreSQL databases into a warehouse, exactly once, and lost databases back.
 //!
 //! The map, in reading order; arrows point down this list only (`tests/architecture.rs` holds them).
 

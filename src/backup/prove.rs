@@ -118,7 +118,9 @@ impl Prover<'_> {
             if relation.has_all(&table.columns) {
                 let progress = self.progress.table(&name.to_string(), Some(table.set.count));
                 let cut = self.jobs > 1 && major >= 14; // 13 reads the whole table for a range of it
-                units.extend(reading::table(nth, table, relation, cut).map(|unit| unit.counted(&progress)));
+                units.extend(
+                    reading::table(nth, table, relation, cut).into_iter().map(|unit| unit.counted(&progress)),
+                );
             }
         }
         if proof.large_objects.sum().is_some() {

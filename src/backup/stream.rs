@@ -186,3 +186,153 @@ impl Write for Outlet {
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the next step has ended")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::seal::Identities;
+    use crate::error::{Kind, classify};
+    use crate::store::Version;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Arc, Mutex};
+
+    /// An upload that takes `at_most` bytes.
+    #[derive(Clone)]
+    struct Taken {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        at_most: usize,
+    }
+
+    impl Upload for Taken {
+        fn feed(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
+            async move {
+                let mut taken = self.bytes.lock().unwrap();
+                taken.extend_from_slice(&bytes);
+                let is_full = taken.len() > self.at_most;
+                if is_full {
+                    Err(Failure::temporary("cannot store it: the disk is full").into())
+                } else {
+                    Ok(())
+                }
+            }
+            .boxed()
+        }
+        fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Version>> {
+            async { anyhow::bail!("nobody finishes it here") }.boxed()
+        }
+        fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
+            async {}.boxed()
+        }
+        fn canceller(&self) -> BoxFuture<'static, ()> {
+            async {}.boxed()
+        }
+    }
+
+    fn taking(at_most: usize) -> Taken {
+        Taken { bytes: Arc::default(), at_most }
+    }
+
+    fn way(codec: Option<Codec>) -> (Way, Identities) {
+        use secrecy::ExposeSecret;
+        let identity = age::x25519::Identity::generate();
+        let recipients = Recipients::parse(&[identity.to_public().to_string()]).unwrap();
+        let text = identity.to_string().expose_secret().to_owned();
+        let identities = Identities::parse(&text.into(), "a test").unwrap();
+        (Way { codec, recipients, is_archive: false, progress: None }, identities)
+    }
+
+    /// Bytes that do not pack, the same every time.
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .take(length)
+        .collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_pumped_opens_to_what_went_in_and_both_figures_fit() {
+        for codec in [None, Some(Codec::Zstd), Some(Codec::Gzip)] {
+            let (way, identities) = way(codec);
+            let (plain, mut upload) = (noise(3_000_001), taking(usize::MAX));
+            let passed = pump(io::Cursor::new(plain.clone()), way, &mut upload).await.unwrap();
+            let stored = upload.bytes.lock().unwrap().clone();
+            let object = passed.object("x");
+            assert_eq!((object.plain_bytes, object.stored_bytes), (3_000_001, stored.len() as u64));
+            let input = seal::open(&identities, stored.as_slice(), "x").unwrap();
+            let mut opened = Vec::new();
+            match codec {
+                Some(codec) => codec::reader(codec, input).unwrap().read_to_end(&mut opened).unwrap(),
+                None => { input }.read_to_end(&mut opened).unwrap(),
+            };
+            assert!(opened == plain, "{codec:?}");
+            let mut sum = Sum::default();
+            sum.add(&stored);
+            assert_eq!(object.stored_sha256, sum.sha256());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_fails_is_the_reason_and_an_endless_dump_ends_with_it() {
+        let (way, _) = way(Some(Codec::Zstd));
+        /// The same bytes for ever, which do not pack.
+        struct Endless(Vec<u8>);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let count = buffer.len().min(self.0.len());
+                buffer[..count].copy_from_slice(&self.0[..count]);
+                Ok(count)
+            }
+        }
+        let way = Way { codec: None, ..way };
+        let mut small = taking(1000);
+        let failure = classify(&pump(Endless(noise(PIECE)), way, &mut small).await.err().unwrap());
+        assert_eq!(
+            (failure.kind, failure.what.as_str()),
+            (Kind::Temporary, "cannot store it: the disk is full")
+        );
+    }
+
+    #[tokio::test]
+    async fn the_upload_begins_long_before_the_dump_ends_and_holds_it_back() {
+        /// Gives noise until the upload has something; counts what it has given.
+        struct Until(Vec<u8>, Taken, Arc<AtomicUsize>);
+        impl Read for Until {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let given = self.2.load(SeqCst);
+                if !self.1.bytes.lock().unwrap().is_empty() || given > 64 << 20 {
+                    return Ok(0);
+                }
+                let count = buffer.len().min(self.0.len());
+                buffer[..count].copy_from_slice(&self.0[..count]);
+                self.2.fetch_add(count, SeqCst);
+                Ok(count)
+            }
+        }
+        let (way, _) = way(Some(Codec::Zstd));
+        let (mut upload, given) = (taking(usize::MAX), Arc::new(AtomicUsize::new(0)));
+        let source = Until(noise(PIECE), upload.clone(), given.clone());
+        pump(source, way, &mut upload).await.unwrap();
+        assert!(
+            given.load(SeqCst) <= 48 << 20,
+            "{} bytes were taken in before any came out",
+            given.load(SeqCst)
+        );
+    }
+
+    #[tokio::test]
+    async fn an_archive_that_is_none_fails_with_65_and_one_that_is_cut_is_told_at_the_end() {
+        let (way, _) = way(Some(Codec::Zstd));
+        let way = Way { is_archive: true, ..way };
+        let failed =
+            pump(io::Cursor::new(b"no archive at all".repeat(10)), way.clone(), &mut taking(usize::MAX))
+                .await;
+        assert_eq!(classify(&failed.err().unwrap()).kind, Kind::Data);
+        let empty = pump(io::empty(), way, &mut taking(usize::MAX)).await.unwrap();
+        assert_eq!(empty.archive.unwrap().unwrap_err().kind, Kind::Data);
+    }
+}

@@ -1,6 +1,7 @@
 //! `sankofa drill`.
 
 use super::Context;
+use super::arguments::RunId;
 use super::open::resolver;
 use super::restore::{How, moment, phases, tools};
 use crate::backup::drill::{judge, keep, measured, of_run};
@@ -22,9 +23,6 @@ use tracing::warn;
 
 /// Restore the newest backup into a scratch database, prove it equal, time it, drop it
 #[derive(clap::Args, Debug)]
-#[command(after_help = "\
-The scratch database is made on the server that `drill:` names, and dropped whatever comes of it. Owners and grants
-are left out unless --with-globals brings the roles. The result is kept in the store under drills/.")]
 pub struct Args {
     /// Database, by its name in sankofa.yaml
     pub database: String,
@@ -37,6 +35,9 @@ pub struct Args {
     /// How.
     #[command(flatten)]
     pub how: How,
+    /// Id of the run; the same id again is the same run [default: a new one]
+    #[arg(long, value_name = "ID", default_value_t = RunId::fresh(), hide_default_value = true)]
+    pub run: RunId,
     /// Show what would be done and how long it would take, and touch nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -56,7 +57,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         (None, None) => Choice::Newest,
     };
     let opened = Opened::open(database, &project.environment, &choice, &resolver).await?;
-    if let Some(record) = of_run(&opened.drills, args.how.run.as_str()) {
+    if let Some(record) = of_run(&opened.drills, args.run.as_str()) {
         return Ok(told(context.report(), record, &[], Status::AlreadyDone));
     }
     let target = look(&project, database, &resolver, &opened).await?;
@@ -138,7 +139,7 @@ fn record(
         database: database.name.clone(),
         environment: project.environment.clone(),
         backup: opened.backup.id.clone(),
-        run_id: args.how.run.to_string(),
+        run_id: args.run.to_string(),
         started_at,
         ended_at: Timestamp::now(),
         sankofa: env!("CARGO_PKG_VERSION").to_owned(),

@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Fetches rows out of production PostgreSQL databases into one warehouse, exactly once
+/// Fetches rows of production PostgreSQL databases into a warehouse, and lost databases back
 #[derive(clap::Parser, Debug)]
 #[command(name = "sankofa", version, arg_required_else_help = true, subcommand_required = true)]
 pub struct Cli {
@@ -143,8 +143,7 @@ impl Command {
             _ => self.step().map(|step| step.pipeline.clone()),
         };
         let run_id = match self {
-            Command::Restore(args) => Some(args.how.run.to_string()),
-            Command::Drill(args) => Some(args.how.run.to_string()),
+            Command::Drill(args) => Some(args.run.to_string()),
             Command::Backup(args) => Some(args.run.to_string()),
             _ => self.step().map(|step| step.run.to_string()),
         };
@@ -155,9 +154,13 @@ impl Command {
         };
         let mut base =
             Report { command: self.name().to_owned(), pipeline, run_id, full_refresh, ..Report::default() };
-        if let Command::Backup(args) = self {
-            base.extra.insert("database".into(), args.database.clone().into());
-        }
+        let database = match self {
+            Command::Backup(args) => Some(&args.database),
+            Command::Restore(args) => Some(&args.database),
+            Command::Drill(args) => Some(&args.database),
+            _ => None,
+        };
+        base.extra.extend(database.map(|name| ("database".to_owned(), name.clone().into())));
         base
     }
 

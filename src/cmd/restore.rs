@@ -1,7 +1,7 @@
 //! `sankofa restore`.
 
 use super::Context;
-use super::arguments::{RunId, duration};
+use super::arguments::duration;
 use super::open::resolver;
 use crate::backup::restore::apply::Manner;
 use crate::backup::restore::choose::Choice;
@@ -29,9 +29,6 @@ use std::time::Duration;
 
 /// Bring a database back: fetch, verify, decrypt, pg_restore, prove equal
 #[derive(clap::Args, Debug)]
-#[command(after_help = "\
-The database is called <name>__restoring_<id> until every row of it is proven equal to what was dumped;
-an empty one that was there carries a comment meanwhile. What a killed restore left is removed by the next.")]
 pub struct Args {
     /// Database to bring back, by its name in sankofa.yaml
     pub database: String,
@@ -99,9 +96,6 @@ pub struct How {
     /// End with 75 after this time, such as 90s, 45m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub deadline: Option<Duration>,
-    /// Id of the run; the same id again is the same run [default: a new one]
-    #[arg(long, value_name = "ID", default_value_t = RunId::fresh(), hide_default_value = true)]
-    pub run: RunId,
 }
 
 impl How {

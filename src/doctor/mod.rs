@@ -9,6 +9,7 @@
 
 mod backups;
 mod local;
+mod restores;
 mod source;
 mod warehouse;
 
@@ -109,6 +110,9 @@ pub async fn examine(
     }
     for (source, pipelines) in by_source {
         findings.extend(source::examine(project, source, &pipelines, resolver).await.all);
+    }
+    for server in restores::examine(project, resolver).await {
+        findings.extend(server.all);
     }
     Diagnosis { findings }
 }

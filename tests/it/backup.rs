@@ -349,6 +349,37 @@ async fn a_signal_withdraws_the_upload_ends_pg_dump_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_backup_that_outlives_its_deadline_is_75_and_leaves_nothing() {
+    let (bed, proxy) = behind_a_proxy(4).await;
+    proxy.add(Rule::after_bytes(Direction::FromServer, 3 << 20).after(Deed::Freeze));
+    let done = bed.backup(&["--deadline", "4s"]).await.exits(75);
+    assert!(done.stderr.contains("not done within the deadline of 4"), "{}", done.told());
+    bed.assert_empty(&done.told());
+}
+
+#[tokio::test]
+async fn a_standby_is_backed_up_and_what_it_cannot_give_is_said() {
+    let primary = Server::new(16).start();
+    let here = primary.fresh_database("primary").await;
+    here.sql(TABLES).await;
+    here.sql("CREATE UNLOGGED TABLE passing AS SELECT 1 AS id").await;
+    let standby = primary.standby();
+    standby.catch_up(&primary).await;
+    let bed = Bed::of(here.on(&standby));
+    let done = bed.backup(&[]).await.succeeds();
+    let (_, manifest) = bed.manifests(Kind::Database).pop().unwrap();
+    assert!(manifest.source.standby);
+    assert_eq!(
+        (manifest.counts.rows, manifest.left_out.get("unlogged_table")),
+        (2700, Some(&1)),
+        "{}",
+        done.told()
+    );
+    assert!(done.json()["warnings"].to_string().contains("not in the dump: unlogged table public.passing"));
+    bed.database.forget();
+}
+
+#[tokio::test]
 async fn a_killed_sankofa_leaves_no_manifest_and_no_pg_dump_and_the_same_run_is_done_next() {
     let (bed, proxy) = behind_a_proxy(4).await;
     proxy.add(Rule::after_bytes(Direction::FromServer, 3 << 20).after(Deed::Freeze));
@@ -448,6 +479,8 @@ async fn a_wrong_password_a_hidden_row_and_a_missing_right_are_77() {
     bed.database.sql(&format!("ALTER ROLE {role} BYPASSRLS")).await;
     let done = bed.backup(&[]).await.succeeds().json();
     assert_eq!(done["rows"], 2700, "a role that reads everything is enough");
+    let (_, manifest) = bed.manifests(Kind::Database).pop().unwrap();
+    assert!(!manifest.source.system_identifier.is_empty(), "{done}");
     bed.database
         .sql(&format!("DROP OWNED BY {role}; REVOKE pg_read_all_data FROM {role}; DROP ROLE {role}"))
         .await;

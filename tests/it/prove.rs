@@ -223,6 +223,25 @@ async fn what_may_not_be_read_is_a_missing_right_and_not_a_difference() {
 }
 
 #[tokio::test]
+async fn of_an_extensions_table_only_the_users_rows_are_compared() {
+    let source = Server::major(17).fresh_database("extended").await;
+    // What an extension's script does by pg_extension_config_dump.
+    source
+        .sql(
+            "CREATE EXTENSION hstore; CREATE TABLE codes (code integer, is_standard boolean); \
+             INSERT INTO codes VALUES (1, true), (2, true), (100, false); ALTER EXTENSION hstore ADD TABLE codes; \
+             UPDATE pg_extension SET extconfig = ARRAY['codes'::regclass::oid], \
+                 extcondition = ARRAY['WHERE NOT is_standard'] WHERE extname = 'hstore'",
+        )
+        .await;
+    let proof = read(&source.dump(17, &[])).proof;
+    assert_eq!((proof.tables.len(), proof.tables[0].set.count), (1, 1));
+    assert_eq!(prove(&source, &proof, 2).await, [""; 0]);
+    source.sql("INSERT INTO codes VALUES (3, true), (101, false)").await;
+    assert_eq!(prove(&source, &proof, 2).await, ["table public.codes has 2 rows instead of 1"]);
+}
+
+#[tokio::test]
 async fn a_proof_of_some_tables_is_compared_with_those_alone() {
     let source = hostile_database(17).await;
     let (proof, target) = restored(&source, 17, 17).await;

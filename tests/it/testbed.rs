@@ -1,6 +1,7 @@
 //! The test bed itself: what every other test relies on.
 
 use crate::support::*;
+use std::process::Command;
 use std::time::Duration;
 
 #[tokio::test]
@@ -301,5 +302,23 @@ mod through_the_proxy {
         let row = client.query_one("SELECT repeat('x', 4000)", &[]).await.unwrap();
         assert_eq!(row.get::<_, String>(0).len(), 4000);
         assert!(start.elapsed() > Duration::from_millis(200), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn the_client_programs_of_each_major_say_their_version_and_find_each_other() {
+    let server = Server::major(13);
+    for major in CLIENT_MAJORS.into_iter().filter(|major| has_clients(*major)) {
+        for program in ["pg_dump", "pg_restore", "psql"] {
+            let said = Command::new(client_program(major, program)).arg("--version").output().unwrap();
+            let said = String::from_utf8(said.stdout).unwrap();
+            assert!(said.starts_with(&format!("{program} (PostgreSQL) {major}.")), "{said}");
+        }
+        // pg_dumpall looks for a pg_dump of its own version beside it.
+        let mut all = Command::new(client_program(major, "pg_dumpall"));
+        all.arg("-h").arg(server.socket_folder()).args(["-p", &server.port().to_string(), "-U", USER]);
+        let done = all.args(["-l", "postgres", "--globals-only"]).output().unwrap();
+        assert!(done.status.success(), "{major}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(String::from_utf8_lossy(&done.stdout).contains(USER));
     }
 }

@@ -85,7 +85,7 @@ impl Reader {
     ///
     /// # Errors
     /// 65 if it is damaged, or of a version that is not known; 78 if it is compressed. After an error
-    /// every further call fails too.
+    /// no further byte is taken, and [`Reader::finish`] fails.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), Failure> {
         if self.pending.is_empty() {
             let used = self.consume(piece)?;

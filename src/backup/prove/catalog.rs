@@ -28,6 +28,8 @@ pub(super) struct Relation {
     pub bytes: u64,
     /// Blocks of its heap.
     pub blocks: u64,
+    /// Which of an extension's rows are the user's, as `WHERE ...`; `pg_dump` takes no others.
+    pub filter: Option<String>,
     /// All but generated ones.
     columns: Vec<String>,
     is_of_extension: bool,
@@ -46,7 +48,9 @@ const RELATIONS: &str = "
            EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
                    AND d.objid = c.oid AND d.deptype = 'e'),
            ARRAY(SELECT t.attname::text FROM pg_catalog.pg_attribute t WHERE t.attrelid = c.oid
-                 AND t.attnum > 0 AND NOT t.attisdropped AND t.attgenerated = '' ORDER BY t.attnum)
+                 AND t.attnum > 0 AND NOT t.attisdropped AND t.attgenerated = '' ORDER BY t.attnum),
+           (SELECT nullif(e.extcondition[array_position(e.extconfig, c.oid)], '')
+            FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig) LIMIT 1)
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam
@@ -74,6 +78,7 @@ impl Catalog {
                 blocks: bytes.unsigned_abs().div_ceil(block.unsigned_abs().max(1)),
                 is_of_extension: row.try_get(6)?,
                 columns: row.try_get(7)?,
+                filter: row.try_get(8)?,
             };
             catalog.relations.insert(name, relation);
         }

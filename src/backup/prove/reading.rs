@@ -76,32 +76,41 @@ impl Unit {
 }
 
 /// What reads one table: several ranges if it is large and may be cut.
-pub(super) fn table<'a>(
-    nth: usize,
-    proof: &'a TableProof,
-    relation: &'a Relation,
-    cut: bool,
-) -> impl Iterator<Item = Unit> + 'a {
+pub(super) fn table(nth: usize, proof: &TableProof, relation: &Relation, cut: bool) -> Vec<Unit> {
     let name = TableName::new(&proof.schema, &proof.table);
-    let cut = cut && relation.is_heap && !proof.columns.is_empty();
-    let ranges = if cut { relation.blocks.div_ceil(RANGE_BLOCKS).max(1) } else { 1 };
     let columns = quote_list(&proof.columns);
-    (0..ranges).map(move |range| {
-        let sql = match (ranges, relation.is_foreign) {
-            (1, false) if columns.is_empty() => format!("COPY {} TO STDOUT", name.sql()),
-            (1, false) => format!("COPY {} ({columns}) TO STDOUT", name.sql()),
-            (1, true) => format!("COPY (SELECT {columns} FROM {}) TO STDOUT", name.sql()),
-            _ => {
-                let from = format!("ctid >= '({},0)'", range * RANGE_BLOCKS);
-                // The last one has no end: the heap may have grown since.
-                let to = format!(" AND ctid < '({},0)'", (range + 1) * RANGE_BLOCKS);
-                let to = if range + 1 == ranges { String::new() } else { to };
-                format!("COPY (SELECT {columns} FROM ONLY {} WHERE {from}{to}) TO STDOUT", name.sql())
-            }
-        };
-        let bytes = relation.bytes / ranges;
-        Unit { what: What::Table(nth), how: How::Copy(sql), bytes, name: name.to_string(), progress: None }
-    })
+    let is_whole = !relation.is_foreign && relation.filter.is_none();
+    let ranges = match cut && is_whole && relation.is_heap && !columns.is_empty() {
+        true => relation.blocks.div_ceil(RANGE_BLOCKS).max(1),
+        false => 1,
+    };
+    let select =
+        format!("SELECT {columns} FROM {}{}", if relation.is_foreign { "" } else { "ONLY " }, name.sql());
+    let sql = |range: u64| match &relation.filter {
+        _ if ranges > 1 => format!("COPY ({select} WHERE {}) TO STDOUT", places(range, ranges)),
+        Some(filter) => format!("COPY ({select} {filter}) TO STDOUT"),
+        None if !is_whole => format!("COPY ({select}) TO STDOUT"),
+        None if columns.is_empty() => format!("COPY {} TO STDOUT", name.sql()),
+        None => format!("COPY {} ({columns}) TO STDOUT", name.sql()),
+    };
+    let bytes = relation.bytes / ranges;
+    let unit = |range| Unit {
+        what: What::Table(nth),
+        how: How::Copy(sql(range)),
+        bytes,
+        name: name.to_string(),
+        progress: None,
+    };
+    (0..ranges).map(unit).collect()
+}
+
+/// The rows of one range of a heap. The last range has no end: the heap may have grown since.
+fn places(range: u64, ranges: u64) -> String {
+    let from = format!("ctid >= '({},0)'", range * RANGE_BLOCKS);
+    match range + 1 == ranges {
+        true => from,
+        false => format!("{from} AND ctid < '({},0)'", (range + 1) * RANGE_BLOCKS),
+    }
 }
 
 /// What reads the large objects, of `bytes` together.

@@ -98,26 +98,25 @@ pub async fn restore(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Result<
     let source = &hands.backup.manifest.source;
     guard::check_version(target, source)?;
     let entry = guard::decide(target, source, &wish.allowed)?;
-    let fetched = fetch(wish, hands).await?;
+    let work = Work { wish, hands, target };
+    let fetched = work.fetch().await?;
     let plan = Plan::of(wish, fetched.output.spool.reopened()?, &fetched.proof)?;
     plan.check(target, !wish.with_globals).await?;
     if entry == Entry::Add {
         plan.refuse_what_is_there(target).await?;
     }
-    let globals = bring_globals(wish, hands, target).await?;
+    let globals = work.bring_globals().await?;
     if globals.is_some() {
         plan.check(target, true).await?;
     }
     place::sweep(&target.session).await?;
-    let id = place::new_id();
-    let place = open_place(wish, hands.backup, target, entry, &plan, &id).await?;
     let withdrawal = Withdrawal::start(hands.stop);
-    let done = fill(wish, hands, target, &place, &fetched, &plan).await;
-    let failed = done.is_err();
-    if failed || wish.scratch {
+    let place = work.open_place(entry, &plan).await?;
+    let done = work.fill(&place, &fetched.output.spool, &plan).await;
+    if done.is_err() || wish.scratch {
         place.withdraw(&target.session).await;
     }
-    withdrawal.done();
+    drop(withdrawal);
     let mut restored = done?;
     restored.measured.fetch_ms = ms(fetched.fetch);
     restored.measured.decrypt_ms = ms(fetched.decrypt);
@@ -125,28 +124,11 @@ pub async fn restore(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Result<
     Ok(restored)
 }
 
-/// The verified archive in a spool, with the places of its blocks written in.
-async fn fetch(wish: &Wish, hands: &Hands<'_>) -> Result<Verified<Counted>> {
-    let object = &hands.backup.manifest.object;
-    let spool = Spool::new(&wish.spool, object.plain_bytes)?;
-    let progress = Progress::start(format!("fetching {}", wish.database), hands.shown);
-    let output = Counted { spool, progress: progress.table("archive", None) };
-    let verified = verify(hands.store, hands.backup, hands.identities, output).await?;
-    drop(progress);
-    info!(
-        backup = %hands.backup.id,
-        stored_bytes = object.stored_bytes,
-        plain_bytes = object.plain_bytes,
-        rows = verified.archive.counts().rows,
-        ms = ms(verified.fetch + verified.decrypt),
-        "fetched, decrypted and verified"
-    );
-    let work = move || {
-        let patches = verified.archive.patches.iter().map(|patch| (patch.at, patch.bytes().to_vec()));
-        let patches: Vec<_> = patches.collect();
-        verified.output.spool.patch(&patches).map(|()| verified)
-    };
-    tokio::task::spawn_blocking(work).await.context("a thread failed")?
+/// One restore at work.
+struct Work<'a> {
+    wish: &'a Wish,
+    hands: &'a Hands<'a>,
+    target: &'a Target,
 }
 
 /// A spool that tells how far it is.
@@ -162,25 +144,144 @@ impl Output for Counted {
     }
 }
 
-async fn bring_globals(wish: &Wish, hands: &Hands<'_>, target: &Target) -> Result<Option<Applied>> {
-    if !wish.with_globals {
-        return Ok(None);
+impl Work<'_> {
+    /// The verified archive in a spool, with the places of its blocks written in.
+    async fn fetch(&self) -> Result<Verified<Counted>> {
+        let (wish, hands) = (self.wish, self.hands);
+        let object = &hands.backup.manifest.object;
+        let spool = Spool::new(&wish.spool, object.plain_bytes)?;
+        let progress = Progress::start(format!("fetching {}", wish.database), hands.shown);
+        let output = Counted { spool, progress: progress.table("archive", None) };
+        let verified = verify(hands.store, hands.backup, hands.identities, output).await?;
+        drop(progress);
+        info!(
+            backup = %hands.backup.id,
+            stored_bytes = object.stored_bytes,
+            plain_bytes = object.plain_bytes,
+            rows = verified.archive.counts().rows,
+            ms = ms(verified.fetch + verified.decrypt),
+            "fetched, decrypted and verified"
+        );
+        let work = move || {
+            let patches = verified.archive.patches.iter().map(|patch| (patch.at, patch.bytes().to_vec()));
+            let patches: Vec<_> = patches.collect();
+            verified.output.spool.patch(&patches).map(|()| verified)
+        };
+        tokio::task::spawn_blocking(work).await.context("a thread failed")?
     }
-    let Some(folder) = &hands.backup.manifest.globals else {
-        let what = format!("cannot bring back roles: backup {} has no globals with it", hands.backup.id);
-        return Err(Failure::config(what)
-            .hint("Leave out `--with-globals`, and make the roles by hand.")
-            .into());
-    };
-    let sql = read_globals(hands, folder).await?;
-    let applied = globals::apply(&target.session, &sql).await?;
-    info!(
-        made = applied.made.len(),
-        kept = applied.kept.len(),
-        refused = applied.refused.len(),
-        "roles brought back"
-    );
-    Ok(Some(applied))
+
+    /// Roles and the like, where they are asked for.
+    async fn bring_globals(&self) -> Result<Option<Applied>> {
+        let (hands, target) = (self.hands, self.target);
+        if !self.wish.with_globals {
+            return Ok(None);
+        }
+        let Some(folder) = &hands.backup.manifest.globals else {
+            let what = format!("cannot bring back roles: backup {} has no globals with it", hands.backup.id);
+            return Err(Failure::config(what)
+                .hint("Leave out `--with-globals`, and make the roles by hand.")
+                .into());
+        };
+        let sql = read_globals(hands, folder).await?;
+        let applied = globals::apply(&target.session, &sql).await?;
+        info!(
+            made = applied.made.len(),
+            kept = applied.kept.len(),
+            refused = applied.refused.len(),
+            "roles brought back"
+        );
+        Ok(Some(applied))
+    }
+
+    /// The database to fill: made, or marked.
+    async fn open_place(&self, entry: Entry, plan: &Plan) -> Result<Place> {
+        let (target, id) = (self.target, place::new_id());
+        if entry == Entry::Make {
+            return Place::make(target, &id, &plan.options).await;
+        }
+        let existing = target.existing.clone();
+        let earlier = existing.as_ref().and_then(|existing| existing.marker.clone());
+        let marker = Marker {
+            schema: 1,
+            restore: id,
+            database: self.wish.database.clone(),
+            backup: self.hands.backup.id.clone(),
+            started_at: Timestamp::now(),
+            was_empty: entry != Entry::Add,
+            comment: earlier
+                .map_or(existing.and_then(|existing| existing.comment), |earlier| earlier.comment),
+        };
+        let place = Place::mark(target, marker).await?;
+        match entry {
+            Entry::StartOver => place::empty(target).await?,
+            Entry::Fill => place.check_still_empty(target).await?, // fetching may have taken hours
+            Entry::Make | Entry::Add => {}
+        }
+        Ok(place)
+    }
+
+    /// Fills, proves and names. What it leaves behind when it fails is the caller's.
+    async fn fill(&self, place: &Place, spool: &Spool, plan: &Plan) -> Result<Restored> {
+        let (wish, hands, target) = (self.wish, self.hands, self.target);
+        let manner = Manner { in_one_transaction: is_added_to(place), ..wish.manner.clone() };
+        let ids = plan.ids();
+        let from = (hands.tools, spool);
+        let filled = apply(from, (target, place.name()), ids.as_deref(), &manner, hands.stop).await?;
+        info!(database = place.name(), ms = ms(filled), "pg_restore is done");
+        let mut restored = Restored { name: target.name.clone(), ..Restored::default() };
+        let object = &hands.backup.manifest.object;
+        restored.measured.stored_bytes = object.stored_bytes;
+        restored.measured.plain_bytes = object.plain_bytes;
+        restored.measured.restore_ms = ms(filled);
+        restored.warnings =
+            plan.selection.as_ref().map(|selection| selection.left_out.clone()).unwrap_or_default();
+        restored.not_covered = plan.proof.recomputed.clone();
+        if wish.prove {
+            self.compare(place, plan, &mut restored).await?;
+        }
+        if restored.different.is_empty() && !wish.scratch {
+            let statements = match place {
+                Place::Made { temporary, .. } => {
+                    properties::statements(&plan.items, temporary, !wish.manner.without_owners)
+                }
+                Place::Given { .. } => Vec::new(), // its settings are its own
+            };
+            place.settle(target, &statements).await?;
+            info!(database = %target.name, "restored");
+        }
+        Ok(restored)
+    }
+
+    /// Compares what is in `place` with the proof.
+    async fn compare(&self, place: &Place, plan: &Plan, restored: &mut Restored) -> Result<()> {
+        let (wish, hands, target) = (self.wish, self.hands, self.target);
+        let start = Instant::now();
+        let progress = Progress::start(format!("proving {}", wish.database), hands.shown);
+        let prover = Prover {
+            connection: &target.connection_to(place.name()),
+            at: Some(&target.session.endpoint),
+            jobs: wish.manner.jobs,
+            is_alone: plan.selection.is_none() && !is_added_to(place),
+            stop: hands.stop,
+            progress: &progress,
+        };
+        restored.different = prover.prove(&plan.proof).await?.iter().map(ToString::to_string).collect();
+        restored.tables = plan.proof.tables.len() as u64;
+        restored.rows = plan.proof.tables.iter().map(|table| table.set.count).sum();
+        restored.measured.prove_ms = ms(start.elapsed());
+        match restored.different.is_empty() {
+            true => info!(
+                tables = restored.tables,
+                rows = restored.rows,
+                ms = restored.measured.prove_ms,
+                "proven equal"
+            ),
+            false => {
+                warn!(different = restored.different.len(), "what was restored differs from what was dumped")
+            }
+        }
+        Ok(())
+    }
 }
 
 async fn read_globals(hands: &Hands<'_>, folder: &str) -> Result<String> {
@@ -200,130 +301,23 @@ async fn read_globals(hands: &Hands<'_>, folder: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Failure::data(format!("cannot use {name}: it is not UTF-8")).into())
 }
 
-async fn open_place(
-    wish: &Wish,
-    backup: &Backup,
-    target: &Target,
-    entry: Entry,
-    plan: &Plan,
-    id: &str,
-) -> Result<Place> {
-    if entry == Entry::Make {
-        return Place::make(target, id, &plan.options).await;
-    }
-    let existing = target.existing.clone();
-    let earlier = existing.as_ref().and_then(|existing| existing.marker.clone());
-    let marker = Marker {
-        schema: 1,
-        restore: id.to_owned(),
-        database: wish.database.clone(),
-        backup: backup.id.clone(),
-        started_at: Timestamp::now(),
-        was_empty: entry != Entry::Add,
-        comment: earlier.map_or(existing.and_then(|existing| existing.comment), |earlier| earlier.comment),
-    };
-    let place = Place::mark(target, marker).await?;
-    if entry == Entry::StartOver {
-        place::empty(target).await?;
-    }
-    Ok(place)
-}
-
-/// Fills, proves and names. What it leaves behind when it fails is the caller's.
-async fn fill(
-    wish: &Wish,
-    hands: &Hands<'_>,
-    target: &Target,
-    place: &Place,
-    fetched: &Verified<Counted>,
-    plan: &Plan,
-) -> Result<Restored> {
-    let manner = Manner { in_one_transaction: is_added_to(place), ..wish.manner.clone() };
-    let ids = plan.ids();
-    let from = (hands.tools, &fetched.output.spool);
-    let filled = apply(from, (target, place.name()), ids.as_deref(), &manner, hands.stop).await?;
-    info!(database = place.name(), ms = ms(filled), "pg_restore is done");
-    let mut restored = Restored { name: target.name.clone(), ..Restored::default() };
-    let object = &hands.backup.manifest.object;
-    restored.measured.stored_bytes = object.stored_bytes;
-    restored.measured.plain_bytes = object.plain_bytes;
-    restored.measured.restore_ms = ms(filled);
-    restored.warnings =
-        plan.selection.as_ref().map(|selection| selection.left_out.clone()).unwrap_or_default();
-    restored.not_covered = plan.proof.recomputed.clone();
-    if wish.prove {
-        compare((wish, hands), target, place, plan, &mut restored).await?;
-    }
-    if restored.different.is_empty() && !wish.scratch {
-        let statements = match place {
-            Place::Made { temporary, .. } => {
-                properties::statements(&plan.items, temporary, !wish.manner.without_owners)
-            }
-            Place::Given { .. } => Vec::new(), // its settings are its own
-        };
-        place.settle(target, &statements).await?;
-        info!(database = %target.name, "restored");
-    }
-    Ok(restored)
-}
-
 fn is_added_to(place: &Place) -> bool {
     matches!(place, Place::Given { marker, .. } if !marker.was_empty)
 }
 
-/// Compares what is in `place` with the proof.
-async fn compare(
-    (wish, hands): (&Wish, &Hands<'_>),
-    target: &Target,
-    place: &Place,
-    plan: &Plan,
-    restored: &mut Restored,
-) -> Result<()> {
-    let start = Instant::now();
-    let progress = Progress::start(format!("proving {}", wish.database), hands.shown);
-    let prover = Prover {
-        connection: &target.connection_to(place.name()),
-        at: Some(&target.session.endpoint),
-        jobs: wish.manner.jobs,
-        is_alone: plan.selection.is_none() && !is_added_to(place),
-        stop: hands.stop,
-        progress: &progress,
-    };
-    restored.different = prover.prove(&plan.proof).await?.iter().map(ToString::to_string).collect();
-    restored.tables = plan.proof.tables.len() as u64;
-    restored.rows = plan.proof.tables.iter().map(|table| table.set.count).sum();
-    restored.measured.prove_ms = ms(start.elapsed());
-    match restored.different.is_empty() {
-        true => info!(
-            tables = restored.tables,
-            rows = restored.rows,
-            ms = restored.measured.prove_ms,
-            "proven equal"
-        ),
-        false => {
-            warn!(different = restored.different.len(), "what was restored differs from what was dumped")
-        }
-    }
-    Ok(())
-}
-
 /// Keeps the process alive, within its bounds, until a database that was begun is dropped again.
 struct Withdrawal {
-    done: tokio::sync::watch::Sender<bool>,
+    _done: tokio::sync::watch::Sender<()>,
     _registered: crate::stop::Registration,
 }
 
 impl Withdrawal {
     fn start(stop: &StopSignal) -> Withdrawal {
-        let (done, mut seen) = tokio::sync::watch::channel(false);
+        let (done, mut seen) = tokio::sync::watch::channel(());
         let registered = stop.on_stop(async move {
-            let _ = seen.wait_for(|done| *done).await;
+            while seen.changed().await.is_ok() {} // until it is dropped
         });
-        Withdrawal { done, _registered: registered }
-    }
-
-    fn done(&self) {
-        self.done.send_replace(true);
+        Withdrawal { _done: done, _registered: registered }
     }
 }
 

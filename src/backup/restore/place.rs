@@ -154,6 +154,25 @@ impl Place {
         Ok(Place::Given { name, marker })
     }
 
+    /// Whether the given database is as empty as it was when it was looked at; else it is unmarked.
+    ///
+    /// # Errors
+    /// 78 when somebody has put things into it meanwhile; as [`public::failure`].
+    pub async fn check_still_empty(&self, target: &Target) -> Result<()> {
+        let inside = target.session_in(self.name()).await?;
+        let found = objects(&inside.client).await;
+        let found = found
+            .map_err(|error| inside.failure(error, &format!("cannot look at database {}", target.place())))?;
+        inside.close().await;
+        if found == 0 {
+            return Ok(());
+        }
+        self.settle(target, &[]).await?;
+        let what =
+            format!("cannot restore into {}: it is not empty any more ({found} objects)", target.place());
+        Err(Failure::config(what).hint("Name another database with `--database NAME`.").into())
+    }
+
     /// What was restored is good: gives it its name, or its own comment. `statements` (about the
     /// database as such) run in the same commit. No session of ours may be in it.
     ///
