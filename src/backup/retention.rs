@@ -47,7 +47,7 @@ impl Verdict {
 pub fn decide(all: &[Candidate], keep: &Keep, now: Timestamp) -> Vec<Verdict> {
     let policy = Policy::new(all, keep, now);
     let verdict = |one: &Candidate| {
-        let kept = policy.ahead_of_now(one).or_else(|| policy.newest(one));
+        let kept = policy.dated_ahead(one).or_else(|| policy.newest(one));
         let kept = kept.or_else(|| policy.young(one)).or_else(|| policy.last_of_a_period(one));
         kept.unwrap_or_else(|| policy.past_its_time(one))
     };
@@ -86,7 +86,7 @@ impl<'a> Policy<'a> {
         Policy { keep, now, good, newest, periods }
     }
 
-    fn ahead_of_now(&self, one: &Candidate) -> Option<Verdict> {
+    fn dated_ahead(&self, one: &Candidate) -> Option<Verdict> {
         let at = one.started_at.max(one.stored_at);
         if at <= self.now {
             return None;
