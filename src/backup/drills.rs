@@ -7,11 +7,13 @@
 //! Not here: the drill (`backup::drill`), how long a restore will take (`backup::restore::predict`).
 
 use crate::backup::names;
+use crate::pg::copy::hex;
 use crate::store::{Store, Version};
 use anyhow::Result;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Version of a record.
 pub const SCHEMA: u32 = 1;
@@ -87,7 +89,12 @@ pub struct Drilled {
 impl Drilled {
     /// What its object is called.
     pub fn object_name(&self) -> String {
-        let ended = names::id(self.ended_at, "drill");
+        // Two runs that end in the same second have names of their own.
+        let run = match self.run_id.is_empty() {
+            true => "drill".to_owned(),
+            false => hex(&Sha256::digest(&self.run_id)[..4]),
+        };
+        let ended = names::id(self.ended_at, &run);
         format!("{}{}-{}-{ended}.json", names::DRILLS, names::escape(&self.database), self.backup)
     }
 }

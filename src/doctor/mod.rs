@@ -111,9 +111,6 @@ pub async fn examine(
     for (source, pipelines) in by_source {
         findings.extend(source::examine(project, source, &pipelines, resolver).await.all);
     }
-    for server in restores::examine(project, resolver).await {
-        findings.extend(server.all);
-    }
     Diagnosis { findings }
 }
 
@@ -124,7 +121,8 @@ pub async fn examine_backups(
     variables: &BTreeMap<String, String>,
     fix: bool,
 ) -> Diagnosis {
-    let asked = backups::examine(project, resolver, variables, fix).await;
+    let mut asked = backups::examine(project, resolver, variables, fix).await;
+    asked.extend(restores::examine(project, resolver).await);
     Diagnosis { findings: asked.into_iter().flat_map(|findings| findings.all).collect() }
 }
 
