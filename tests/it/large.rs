@@ -11,7 +11,8 @@ const BUCKET: &str = "school-backups";
 const MOST_KIB: u64 = 128 * 1024;
 
 /// `DISK` tables of text, JSON and numbers: about 4.2 GB with their indexes.
-const FILL: &str = "CREATE TABLE event AS SELECT i AS id, now() - (i * 37 % 100000000) * interval '1 second' AS at,
+const FILL: &str =
+    "CREATE TABLE event AS SELECT i AS id, now() - (i * 37 % 100000000) * interval '1 second' AS at,
         (i * 7919) % 50000 AS student, md5(i::text) AS reference,
         jsonb_build_object('grade', i % 100, 'by', 'user' || i % 977, 'note', 'in week ' || i % 52) AS more
         FROM generate_series(1, 18000000) i;
@@ -60,8 +61,9 @@ async fn four_gigabytes_and_the_real_databases_go_to_b2_and_come_back_equal() {
     b2.bucket(BUCKET, BucketOptions::default());
     let key = b2.key(KeySpec::all());
     let (identity, recipient) = crate::stored::key_pair();
-    let databases: String =
-        (0..sources.len()).map(|number| format!("    db{number}: {{connection: source{number}}}\n")).collect();
+    let databases: String = (0..sources.len())
+        .map(|number| format!("    db{number}: {{connection: source{number}}}\n"))
+        .collect();
     let programs = client_program(16, "pg_dump").parent().unwrap().display().to_string();
     let target = format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/postgres", to.port());
     let mut sankofa = Sankofa::new()
