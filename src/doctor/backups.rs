@@ -81,13 +81,24 @@ async fn store(those: &[&Database], resolver: &Resolver, fix: bool, findings: &m
     let longest = those.iter().map(|one| one.keep.days).max().unwrap_or_default();
     let keep_days = longest.max(HIDDEN_DAYS);
     if fix {
-        let asked = store.set_rules("", keep_days).await;
-        if findings.answer(asked).is_some() {
-            findings.ok(format!("its rules were set: hidden versions go after {keep_days} days"));
-        }
+        set(&store, those, keep_days, findings).await;
     }
     rules(&store.rules("").await?, those, findings);
     Ok(())
+}
+
+/// Sets the rules of the bucket, and its default Object Lock to the longest `lock:`.
+async fn set(store: &Arc<dyn Store>, those: &[&Database], keep_days: u32, findings: &mut Findings) {
+    let asked = store.set_rules("", keep_days).await;
+    if findings.answer(asked) == Some(true) {
+        findings.ok(format!("its rules were set: hidden versions go after {keep_days} days"));
+    }
+    let longest = those.iter().filter_map(|one| one.lock).max_by_key(|lock| lock.days);
+    let Some(lock) = longest else { return };
+    let asked = store.set_default_lock(lock.days, mode(lock.mode)).await;
+    if findings.answer(asked) == Some(true) {
+        findings.ok(format!("its default Object Lock was set: {} days", lock.days));
+    }
 }
 
 /// Begins an upload and withdraws it: nothing is left, and a right that is missing is found.

@@ -7,7 +7,7 @@
 
 mod upload;
 
-use super::{Deleted, Rules, Store, Stream, Terms, Upload, Version};
+use super::{Deleted, LockMode, Rules, Store, Stream, Terms, Upload, Version};
 use crate::error::{Failure, Kind};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -270,6 +270,10 @@ impl Store for Directory {
 
     fn set_rules<'a>(&'a self, _prefix: &'a str, _keep_days: u32) -> BoxFuture<'a, Result<bool>> {
         async { Ok(false) }.boxed()
+    }
+
+    fn set_default_lock(&self, _: u32, _: LockMode) -> BoxFuture<'_, Result<bool>> {
+        std::future::ready(Ok(false)).boxed()
     }
 }
 

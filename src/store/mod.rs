@@ -100,10 +100,7 @@ pub trait Store: Send + Sync {
 
     /// Sets the Object Lock that every new object of the whole place gets by default; false where there
     /// is no such thing. Never enables Object Lock itself, which nobody could undo: 78.
-    fn set_default_lock(&self, days: u32, mode: LockMode) -> BoxFuture<'_, Result<bool>> {
-        let _ = (days, mode);
-        Box::pin(async { Ok(false) })
-    }
+    fn set_default_lock(&self, days: u32, mode: LockMode) -> BoxFuture<'_, Result<bool>>;
 }
 
 /// An upload of unknown length.

@@ -408,6 +408,30 @@ async fn a_killed_sankofa_leaves_no_manifest_and_no_pg_dump_and_the_same_run_is_
     assert_eq!(bed.manifests(Kind::Database).len(), 1);
 }
 
+#[tokio::test]
+async fn a_backup_killed_at_any_moment_leaves_no_manifest_without_its_object() {
+    let bed = Bed::new(16, TABLES).await;
+    let begun = Instant::now();
+    bed.backup(&["--run", "whole"]).await.succeeds();
+    let whole = begun.elapsed();
+    let mut random = crate::stored::Random(11);
+    let mut killed = 0;
+    for round in 0..rounds(15, 200) {
+        let delay = whole.mul_f64(random.below(1100) as f64 / 1000.0);
+        let run = format!("killed {round}");
+        killed +=
+            usize::from(bed.start(&["--run", &run, "--take-over"]).kill_after(delay).await.code().is_none());
+        for kind in [Kind::Database, Kind::Globals] {
+            for (folder, manifest) in bed.manifests(kind) {
+                let bytes = bed.bytes(&format!("{folder}{}", manifest.object.name)).len() as u64;
+                assert_eq!(bytes, manifest.object.stored_bytes, "round {round}: {folder}");
+            }
+        }
+    }
+    assert!(killed > 5, "{killed}");
+    bed.backup(&["--run", "last", "--take-over"]).await.succeeds();
+}
+
 fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }

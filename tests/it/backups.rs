@@ -269,12 +269,13 @@ fn random(seed: &mut u64) -> u64 {
 #[tokio::test]
 async fn prune_killed_at_any_moment_leaves_no_manifest_without_its_objects() {
     let bench = Bench::new("");
-    for days in 0..200 {
+    let kills = rounds(20, 200);
+    for days in 0..10 * kills as i64 {
         bench.put(hr(24 * (31 + days)));
     }
     let mut seed = 0x5a4b_0fa1;
     let mut counts = BTreeSet::new();
-    for _ in 0..20 {
+    for _ in 0..kills {
         let goal = bench.files().len() as u64 - random(&mut seed) % 25;
         let running = bench.sankofa.spawn(&["backups", "prune"]);
         while bench.files().len() as u64 > goal.max(6) {

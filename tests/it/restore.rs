@@ -296,7 +296,7 @@ async fn two_hundred_bit_flips_and_cuts_of_a_stored_backup_are_all_found_before_
     let folder = stored.place().join(&stored.id);
     let mut random = Random(20_261_121);
     let mut checked = 0;
-    for round in 0..200 {
+    for round in 0..rounds(200, 500) {
         let name = if round % 5 == 0 { "proof.age" } else { "dump.pgc.zst.age" };
         let path = folder.join(name);
         let whole = fs::read(&path).unwrap();
@@ -324,7 +324,7 @@ async fn two_hundred_bit_flips_and_cuts_of_a_stored_backup_are_all_found_before_
         fs::remove_file(&path).unwrap();
         fs::write(&path, &whole).unwrap();
     }
-    assert_eq!(checked, 200);
+    assert!(checked >= 200, "{checked}");
     let inventory = inventory::take(store.as_ref(), "db/", "default").await.unwrap();
     verify(&store, &inventory.backups[0], &identities, ()).await.unwrap();
 }
@@ -356,7 +356,7 @@ async fn a_restore_killed_at_any_moment_leaves_nothing_that_looks_whole_and_the_
     let whole = begun.elapsed();
     let mut random = Random(7);
     let mut killed = 0;
-    for round in 0..20 {
+    for round in 0..rounds(20, 200) {
         let name = format!("killed_{round}");
         let delay = whole.mul_f64(random.below(1000) as f64 / 1000.0);
         let done = stored.start(&to, &name, &[]).kill_after(delay).await;

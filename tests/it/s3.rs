@@ -126,7 +126,9 @@ async fn what_object_lock_protects_stays_and_is_said_to_be_protected() {
         let Deleted::Locked(Some(said)) = deleted else { panic!("{name}: {deleted:?}") };
         assert_eq!(said.as_second(), until.as_second(), "{name}");
     }
-    assert!(store.rules("").await.unwrap().can_lock);
+    assert!(store.set_default_lock(7, LockMode::Governance).await.unwrap());
+    let rules = store.rules("").await.unwrap();
+    assert_eq!((rules.can_lock, rules.default_lock), (true, Some((7, LockMode::Governance))));
 }
 
 #[tokio::test]

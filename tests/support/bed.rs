@@ -73,6 +73,11 @@ pub fn is_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
+/// How often something random is tried: `usual` times, `soak` times with `SANKOFA_SOAK=1`.
+pub fn rounds(usual: usize, soak: usize) -> usize {
+    if std::env::var_os("SANKOFA_SOAK").is_some() { soak } else { usual }
+}
+
 fn existing(path: PathBuf) -> PathBuf {
     assert!(path.exists(), "{} is missing: run tests/testbed/install.sh", path.display());
     path

@@ -26,7 +26,7 @@ mod s3;
 mod server;
 mod standby;
 
-pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients};
+pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients, rounds};
 pub use database::{Database, Row, quote};
 pub use dumps::independent_reader;
 pub use frames::Direction;

@@ -2,7 +2,7 @@ use super::*;
 use crate::backup::inventory::tests::{manifest, put, store_backup, time};
 use crate::backup::manifest::Manifest;
 use crate::store::directory::Directory;
-use crate::store::{Rules, Stream, Terms, Upload};
+use crate::store::{LockMode, Rules, Stream, Terms, Upload};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::ops::Range;
@@ -171,6 +171,10 @@ impl Store for Noting<'_> {
     }
     fn set_rules<'a>(&'a self, prefix: &'a str, keep_days: u32) -> BoxFuture<'a, Result<bool>> {
         self.store.set_rules(prefix, keep_days)
+    }
+
+    fn set_default_lock(&self, _: u32, _: LockMode) -> BoxFuture<'_, Result<bool>> {
+        unimplemented!("prune sets nothing")
     }
 }
 

@@ -14,7 +14,7 @@ mod xml;
 
 use crate::secret::Connection;
 use crate::store::retry::Pace;
-use crate::store::{Deleted, Rules, Store, Stream, Terms, Upload, Version};
+use crate::store::{Deleted, LockMode, Rules, Store, Stream, Terms, Upload, Version};
 use anyhow::Result;
 use api::{Api, Call, Fault};
 use futures_util::FutureExt;
@@ -251,5 +251,9 @@ impl Store for S3 {
 
     fn set_rules<'a>(&'a self, prefix: &'a str, keep_days: u32) -> BoxFuture<'a, Result<bool>> {
         self.0.set_rules(prefix, keep_days).boxed()
+    }
+
+    fn set_default_lock(&self, days: u32, mode: LockMode) -> BoxFuture<'_, Result<bool>> {
+        self.0.set_default_lock(days, mode).boxed()
     }
 }

@@ -8,6 +8,7 @@
 use super::Inner;
 use super::api::{Call, Fault};
 use super::xml::{Element, escape};
+use crate::error::Failure;
 use crate::store::{LockMode, Rules};
 use anyhow::Result;
 use base64::Engine;
@@ -75,16 +76,50 @@ impl Inner {
             escape(&id),
             escape(&full)
         );
+        self.configure("lifecycle", body).await.map_err(|fault| self.failure(what, &fault))
+    }
+
+    /// Sets the retention that new objects get by default, where the bucket has Object Lock.
+    pub(super) async fn set_default_lock(&self, days: u32, mode: LockMode) -> Result<bool> {
+        let what = "cannot set the default lock of";
+        let present = self.rules("").await?;
+        if present.default_lock == Some((days, mode)) {
+            return Ok(true);
+        }
+        if !present.can_lock && present.unknown.is_empty() {
+            let hint = "Object Lock cannot be taken away again, so Sankofa does not enable it: make a bucket with it.";
+            let what = format!("{what} {}: Object Lock is not enabled", self.place());
+            return Err(Failure::config(what).hint(hint).into());
+        }
+        let body = format!(
+            "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ObjectLockEnabled>Enabled\
+             </ObjectLockEnabled><Rule><DefaultRetention><Mode>{}</Mode><Days>{days}</Days></DefaultRetention></Rule>\
+             </ObjectLockConfiguration>",
+            mode_word(mode)
+        );
+        self.configure("object-lock", body).await.map_err(|fault| self.failure(what, &fault))
+    }
+
+    /// Puts a whole configuration of the bucket; false where the store knows no such thing.
+    async fn configure(&self, kind: &'static str, body: String) -> Result<bool, Fault> {
         let root = self.root();
-        let mut call = Call::new(Method::PUT, &root).with("lifecycle", "");
+        let mut call = Call::new(Method::PUT, &root).with(kind, "");
         call.headers.push(("content-type", "application/xml".to_owned()));
         call.headers.push(("x-amz-checksum-sha256", STANDARD.encode(Sha256::digest(&body))));
         call.body = Bytes::from(body);
         match self.api.call(&call).await {
             Ok(_) => Ok(true),
             Err(fault) if ["NotImplemented", "MethodNotAllowed"].contains(&fault.code.as_str()) => Ok(false),
-            Err(fault) => Err(self.failure(what, &fault)),
+            Err(fault) => Err(fault),
         }
+    }
+}
+
+/// S3's word for a mode.
+pub(super) fn mode_word(mode: LockMode) -> &'static str {
+    match mode {
+        LockMode::Governance => "GOVERNANCE",
+        LockMode::Compliance => "COMPLIANCE",
     }
 }
 

@@ -8,10 +8,11 @@
 
 use super::Inner;
 use super::api::{Call, Fault, Tries};
+use super::rules::mode_word;
 use super::xml::{Element, escape};
 use crate::error::Failure;
 use crate::store::parts::{MOST_PARTS, most_in_flight, part_bytes};
-use crate::store::{LockMode, Terms, Upload, Version};
+use crate::store::{Terms, Upload, Version};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -72,12 +73,11 @@ impl S3Upload {
 
     fn lock_headers(&self) -> Vec<(&'static str, String)> {
         let Some((until, mode)) = self.terms.lock_until else { return Vec::new() };
-        let mode = match mode {
-            LockMode::Governance => "GOVERNANCE",
-            LockMode::Compliance => "COMPLIANCE",
-        };
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        vec![("x-amz-object-lock-mode", mode.to_owned()), ("x-amz-object-lock-retain-until-date", until)]
+        vec![
+            ("x-amz-object-lock-mode", mode_word(mode).to_owned()),
+            ("x-amz-object-lock-retain-until-date", until),
+        ]
     }
 
     async fn take(&mut self, mut bytes: Bytes) -> Result<()> {
