@@ -3,7 +3,7 @@
 //! In:    a version in a store.
 //! Out:   a blocking reader for the threads that decrypt; how long it waited for the store.
 //! Holds: it ends with the last byte of the version or with an error, never early; memory is
-//!        [`AT_ONCE`] ranges and a few more in the queue, whatever the length.
+//!        `AT_ONCE` ranges and a few more in the queue, whatever the length.
 //! Not here: retries and resuming (`store`), what the bytes are (`verify`).
 
 use crate::store::{Store, Version};
