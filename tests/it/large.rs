@@ -15,7 +15,7 @@ const FILL: &str =
     "CREATE TABLE event AS SELECT i AS id, now() - (i * 37 % 100000000) * interval '1 second' AS at,
         (i * 7919) % 50000 AS student, md5(i::text) AS reference,
         jsonb_build_object('grade', i % 100, 'by', 'user' || i % 977, 'note', 'in week ' || i % 52) AS more
-        FROM generate_series(1, 18000000) i;
+        FROM generate_series(1, 18000000::bigint) i;
     ALTER TABLE event ADD PRIMARY KEY (id);
     CREATE INDEX ON event (student);
     CREATE TABLE person AS SELECT i AS id, 'Name ' || i AS name, repeat('remark ', (i % 60)::int) AS remarks
