@@ -32,13 +32,17 @@ pub fn database(tools: &Tools, source: &Source) -> Result<(Running, File)> {
     Ok((running, blocking(stdout)?))
 }
 
-/// Starts `pg_dumpall --globals-only`, without passwords, of the source's server.
+/// Starts `pg_dumpall --globals-only` of the source's server; with `passwords`, the verifiers of roles
+/// are in it, which only a superuser may read.
 ///
 /// # Errors
 /// As [`database`].
-pub fn globals(tools: &Tools, source: &Source) -> Result<(Running, File)> {
+pub fn globals(tools: &Tools, source: &Source, passwords: bool) -> Result<(Running, File)> {
     let mut dump = tools.on(Program::PgDumpall, &source.session())?;
-    dump.args(["--globals-only", "--no-role-passwords", "--encoding=UTF8"]);
+    dump.args(["--globals-only", "--encoding=UTF8"]);
+    if !passwords {
+        dump.arg("--no-role-passwords");
+    }
     // Not the name itself: one with `=` in it would be taken for more than a name.
     dump.arg(format!("--database={}", conninfo_dbname(&source.params.database)));
     let (running, stdout) = dump.start()?;

@@ -42,6 +42,8 @@ pub struct Request<'a> {
     pub take_over: bool,
     /// Roles and grants of the server are not kept.
     pub skip_globals: bool,
+    /// The password verifiers of roles are kept too.
+    pub role_passwords: bool,
     /// Nothing is written.
     pub dry_run: bool,
 }
@@ -219,7 +221,7 @@ impl Backup<'_> {
             source: &self.source,
             cannot: format!("cannot dump the globals of {server}"),
             way: self.sealed(),
-            start: || dump::globals(&self.tools, &self.source),
+            start: || dump::globals(&self.tools, &self.source, self.request.role_passwords),
         };
         let kept = folder.keep("globals.sql.age", job).await?;
         let mut manifest = self.manifest(Kind::Globals, &kept, folder.name());

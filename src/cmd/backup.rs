@@ -26,6 +26,9 @@ pub struct Args {
     /// Leave out the server's roles, memberships, tablespaces and settings
     #[arg(long)]
     pub skip_globals: bool,
+    /// Keep the roles' password verifiers too; needs a superuser
+    #[arg(long, conflicts_with = "skip_globals")]
+    pub role_passwords: bool,
     /// Monitor to tell of start, success and failure: URL/start, URL, URL/fail [env: SANKOFA_PING]
     #[arg(long, value_name = "URL", value_parser = secret)]
     pub ping: Option<SecretString>,
@@ -51,6 +54,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         run_id: args.run.as_str(),
         take_over: args.take_over,
         skip_globals: args.skip_globals,
+        role_passwords: args.role_passwords,
         dry_run: args.dry_run,
     };
     let hands = Hands {

@@ -240,6 +240,22 @@ async fn round_trip(major: u16, codec: Codec) {
 }
 
 #[tokio::test]
+async fn the_verifiers_of_roles_are_kept_only_when_asked_for() {
+    let bed = Bed::new(16, "CREATE TABLE t (id int)").await;
+    let role = bed.database.server().role("keeper", "").await;
+    bed.backup(&["--run", "plain"]).await.succeeds();
+    bed.backup(&["--run", "asked", "--role-passwords"]).await.succeeds();
+    let mut kept = Vec::new();
+    for (home, manifest) in bed.manifests(Kind::Globals) {
+        let sql = String::from_utf8(bed.opened(&format!("{home}globals.sql.age"), None)).unwrap();
+        let own = sql.lines().find(|line| line.starts_with(&format!("ALTER ROLE {role} "))).unwrap();
+        kept.push((manifest.run_id, own.contains("PASSWORD 'SCRAM-SHA-256")));
+    }
+    kept.sort();
+    assert_eq!(kept, [("asked".to_owned(), true), ("plain".to_owned(), false)]);
+}
+
+#[tokio::test]
 async fn a_backup_of_each_major_restores_and_its_proof_counts_what_select_counts() {
     for major in MAJORS {
         if CLIENT_MAJORS.contains(&major) && has_clients(major) {
