@@ -14,7 +14,6 @@ use crate::backup::seal::Recipients;
 use crate::backup::source::{self, Opening, Source};
 use crate::backup::stream::Way;
 use crate::backup::{codec, dump, earlier, names, outcome, stores};
-use crate::config::backups::LockMode;
 use crate::config::model::Database;
 use crate::error::Failure;
 use crate::pg::tool::{Tools, folders};
@@ -22,7 +21,7 @@ use crate::progress::{Progress, Shown};
 use crate::report::Report;
 use crate::secret::Resolver;
 use crate::stop::StopSignal;
-use crate::store::{self, Store, Terms};
+use crate::store::{Store, Terms};
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -198,15 +197,7 @@ impl Backup<'_> {
 
     /// Until when the store protects what is uploaded now.
     fn terms(&self) -> Terms {
-        let lock_until = self.request.database.lock.and_then(|lock| {
-            let until = Timestamp::now().checked_add(SignedDuration::from_hours(24 * i64::from(lock.days)));
-            let mode = match lock.mode {
-                LockMode::Governance => store::LockMode::Governance,
-                LockMode::Compliance => store::LockMode::Compliance,
-            };
-            Some((until.ok()?, mode))
-        });
-        Terms { lock_until }
+        Terms::locked(self.request.database.lock.map(|lock| (lock.days, lock.mode)))
     }
 
     /// Bytes that are sealed and nothing else.

@@ -3,7 +3,7 @@
 //! In:    nothing; `config::resolve` builds these from `backups:` and `stores:`.
 //! Out:   plain values.
 
-pub use super::raw::backups::{Keep, Lock, LockMode, Scheduler};
+pub use super::raw::backups::{Keep, Lock, Scheduler};
 use super::words::write_duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

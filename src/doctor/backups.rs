@@ -9,10 +9,10 @@ use crate::config::model::{Database, Project, StorePlace};
 use crate::error::{Kind, classify};
 use crate::pg::tool::{Tools, folders};
 use crate::secret::Resolver;
-use crate::store::{LockMode, Rules, Store, Terms};
+use crate::store::{Rules, Store, Terms};
 use anyhow::Result;
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ async fn set(store: &Arc<dyn Store>, those: &[&Database], keep_days: u32, findin
     }
     let longest = those.iter().filter_map(|one| one.lock).max_by_key(|lock| lock.days);
     let Some(lock) = longest else { return };
-    let asked = store.set_default_lock(lock.days, mode(lock.mode)).await;
+    let asked = store.set_default_lock(lock.days, lock.mode).await;
     if findings.answer(asked) == Some(true) {
         findings.ok(format!("its default Object Lock was set: {} days", lock.days));
     }
@@ -106,21 +106,11 @@ async fn probe(store: &Arc<dyn Store>, database: &Database) -> Result<()> {
     let id = names::id(Timestamp::now(), &uuid::Uuid::now_v7().simple().to_string());
     let name = format!("{}{id}/{PROOF}", names::home(What::Database, &database.name));
     let is_lockable = !matches!(database.place, StorePlace::Directory(_));
-    let lock_until = database.lock.filter(|_| is_lockable).map(|lock| {
-        let until = Timestamp::now() + SignedDuration::from_hours(24 * i64::from(lock.days));
-        (until, mode(lock.mode))
-    });
-    let mut upload = store.begin(&name, &Terms { lock_until }).await?;
+    let lock = database.lock.filter(|_| is_lockable).map(|lock| (lock.days, lock.mode));
+    let mut upload = store.begin(&name, &Terms::locked(lock)).await?;
     let fed = upload.feed(Bytes::from_static(b"probe of sankofa doctor")).await;
     upload.cancel().await;
     fed
-}
-
-fn mode(mode: crate::config::backups::LockMode) -> LockMode {
-    match mode {
-        crate::config::backups::LockMode::Governance => LockMode::Governance,
-        crate::config::backups::LockMode::Compliance => LockMode::Compliance,
-    }
 }
 
 /// What the bucket would do by itself, against what the project wants.
@@ -245,7 +235,8 @@ async fn identities(database: &Database, resolver: &Resolver, findings: &mut Fin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::backups::{Codec, Keep, Lock, LockMode as Mode};
+    use crate::config::backups::{Codec, Keep, Lock};
+    use crate::store::LockMode;
     use std::time::Duration;
 
     fn hr(lock: Option<u32>) -> Database {
@@ -262,7 +253,7 @@ mod tests {
             prune_connection: None,
             scheduled_by: None,
             codec: Codec::Zstd,
-            lock: lock.map(|days| Lock { days, mode: Mode::Governance }),
+            lock: lock.map(|days| Lock { days, mode: LockMode::Governance }),
         }
     }
 

@@ -17,7 +17,9 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// One version of one object, or a marker that hides the versions before it.
@@ -40,12 +42,22 @@ pub struct Version {
 /// What an upload is to carry beside its bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// Object Lock: nobody may delete it before. Compliance mode where `strict`, else governance.
+    /// Object Lock: who may delete it before.
     pub lock_until: Option<(Timestamp, LockMode)>,
 }
 
-/// Who may shorten an Object Lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Terms {
+    /// A lock of so many days from now, if one is asked for.
+    pub fn locked(lock: Option<(u32, LockMode)>) -> Terms {
+        let until =
+            |days: u32| Timestamp::now().checked_add(SignedDuration::from_hours(24 * i64::from(days)));
+        Terms { lock_until: lock.and_then(|(days, mode)| Some((until(days).ok()?, mode))) }
+    }
+}
+
+/// Who may end an Object Lock early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum LockMode {
     /// Who has the right to bypass it.
     Governance,

@@ -9,6 +9,7 @@ use super::copy::{self, Target};
 use super::header::Header;
 use super::wire::{Cursor, NO_DATA, OFFSET_SET, Parsed, bad, text};
 use crate::backup::proof::LeftOut;
+use crate::pg::copy::hex;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -261,10 +262,6 @@ fn generated_columns(definition: &str) -> Vec<String> {
     let is_generated = |line: &&str| line.contains(" GENERATED ALWAYS AS (");
     let lines = definition.lines().filter(is_generated);
     lines.filter_map(|line| copy::name(line.strip_prefix("    ")?)).map(|(name, _)| name).collect()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

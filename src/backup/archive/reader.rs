@@ -7,12 +7,13 @@
 //! Not here: fields (`wire`), entries (`contents`), rows (`rows`).
 
 use super::blocks::{Block, Held};
-use super::contents::{Contents, DataEntry, DataKind, Entry, hex};
+use super::contents::{Contents, DataEntry, DataKind, Entry};
 use super::header::Header;
 use super::wire::{Cursor, OFFSET_SET, Parsed, Stop, bad};
 use super::{Patch, Read};
 use crate::backup::proof::{self, Proof, SetProof, SetSum, TableProof};
 use crate::error::Failure;
+use crate::pg::copy::hex;
 use sha2::{Digest, Sha256};
 
 const HINT: &str = "It is damaged or cut, and nothing of it can be trusted.";

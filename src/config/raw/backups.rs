@@ -5,6 +5,7 @@
 use super::Ordered;
 use crate::config::model::Codec;
 use crate::config::words::Length;
+use crate::store::LockMode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,16 +65,6 @@ pub struct Lock {
     pub days: u32,
     /// Who may end it early.
     pub mode: LockMode,
-}
-
-/// Who may end an Object Lock early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LockMode {
-    /// Who has the right to bypass it.
-    Governance,
-    /// Nobody.
-    Compliance,
 }
 
 /// What is kept of a database's backups.

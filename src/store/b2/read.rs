@@ -12,8 +12,8 @@
 use super::Inner;
 use super::api::{Tries, sensitive};
 use super::fault::{DOWNLOAD, Fault};
-use super::send::hex;
 use crate::error::Failure;
+use crate::pg::copy::hex;
 use crate::store::http::{self, Broken};
 use crate::store::retry;
 use crate::store::{Stream, Version};

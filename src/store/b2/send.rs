@@ -8,6 +8,7 @@
 
 use super::api::{Api, Tries, sensitive};
 use super::fault::{Call, Fault, GET_UPLOAD_PART_URL, GET_UPLOAD_URL, UPLOAD_FILE, UPLOAD_PART};
+use crate::pg::copy::hex;
 use crate::store::retry;
 use anyhow::{Context, Result};
 use backblaze_b2_client::definitions::responses::{B2GetUploadPartUrlResponse, B2GetUploadUrlResponse};
@@ -42,11 +43,6 @@ impl Cargo {
     pub fn length(&self) -> u64 {
         u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An upload URL with its own token.
