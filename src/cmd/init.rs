@@ -8,7 +8,7 @@ use crate::init::text::{self, Names};
 use crate::init::{Draft, Seen, look, place};
 use crate::pg::{SessionOptions, connect};
 use crate::report::{Report, size};
-use crate::secret::{Environment, Place, Resolver};
+use crate::secret::{Environment, Resolver};
 use anyhow::Result;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Report> {
         place::refuse_existing(&files.project_dir, &drafts)?; // before the source is asked anything
     }
     let asked = if is_new {
-        Resolver::new(vec![Place::Environment(Environment::process())])
+        Resolver::new(vec![std::sync::Arc::new(Environment::process())])
     } else {
         resolver(&context.project()?)?
     };

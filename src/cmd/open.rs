@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::run::{Hands, Request};
 use crate::secret::{Environment, Place, Resolver};
+use std::sync::Arc;
 
 /// A project and one of its pipelines, resolved, and where its secrets are asked for.
 pub struct Open {
@@ -24,7 +25,7 @@ pub struct Open {
 /// 78 for a place that this build cannot ask.
 pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
-        SecretPlace::Environment => Ok(Place::Environment(Environment::process())),
+        SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
         SecretPlace::NotYet(name) => {
             Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
                 .hint("List `environment` alone under `secrets:`."))

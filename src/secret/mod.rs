@@ -6,9 +6,13 @@
 //! Not here: what PostgreSQL makes of a connection (`pg::params`).
 
 mod connection;
+mod environment;
 pub mod grammar;
+mod place;
 mod resolver;
 mod url;
 
 pub use connection::{Connection, UnusableExtra};
-pub use resolver::{Environment, Place, Resolver};
+pub use environment::Environment;
+pub use place::{Answer, Asked, Place};
+pub use resolver::Resolver;

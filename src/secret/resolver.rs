@@ -6,117 +6,54 @@
 //! Not here: the order of the places (`config`).
 
 use super::connection::Connection;
+use super::place::{Answer, Asked, Place};
 use crate::error::Failure;
 use secrecy::SecretString;
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
-/// One place that can be asked.
-#[derive(Debug)]
-pub enum Place {
-    /// `AIRFLOW_CONN_<ID>` and `AIRFLOW_VAR_<KEY>`, as Airflow itself.
-    Environment(Environment),
-}
-
-/// Environment variables: those of this process, or given ones.
-pub struct Environment(Option<BTreeMap<String, OsString>>);
-
-impl std::fmt::Debug for Environment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Environment(given)" } else { "Environment(process)" })
-    }
-}
-
-impl Environment {
-    /// The environment of this process, looked at when asked.
-    pub fn process() -> Self {
-        Environment(None)
-    }
-
-    /// An environment of these variables and no others.
-    pub fn given<K: Into<String>, V: Into<OsString>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
-        Environment(Some(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect()))
-    }
-
-    fn text(&self, name: &str) -> anyhow::Result<Option<String>> {
-        let value = match &self.0 {
-            Some(given) => given.get(name).cloned(),
-            None => std::env::var_os(name),
-        };
-        let not_utf8 =
-            |_| Failure::config(format!("cannot read {name} from the environment: it is not UTF-8"));
-        Ok(value.map(OsString::into_string).transpose().map_err(not_utf8)?)
-    }
-}
-
-fn connection_variable(id: &str) -> String {
-    format!("AIRFLOW_CONN_{}", id.to_uppercase())
-}
-
-fn variable_variable(key: &str) -> String {
-    format!("AIRFLOW_VAR_{}", key.to_uppercase())
-}
-
-impl Place {
-    /// How it is named in a sentence.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Place::Environment(_) => "the environment",
-        }
-    }
-
-    async fn connection(&self, id: &str) -> anyhow::Result<Option<Connection>> {
-        match self {
-            // An empty text means "not here", as in Airflow.
-            Place::Environment(environment) => match environment.text(&connection_variable(id))? {
-                Some(text) if !text.is_empty() => Connection::parse(id, &text).map(Some),
-                _ => Ok(None),
-            },
-        }
-    }
-
-    async fn variable(&self, key: &str) -> anyhow::Result<Option<SecretString>> {
-        match self {
-            Place::Environment(environment) => {
-                Ok(environment.text(&variable_variable(key))?.map(SecretString::from))
-            }
-        }
-    }
-}
-
-type Answers<T> = Mutex<HashMap<String, Arc<OnceCell<T>>>>;
+/// An answer, and the name of the place that gave it.
+type Given<T> = (Answer<T>, String);
+type Answers<T> = Mutex<HashMap<String, Arc<OnceCell<Given<T>>>>>;
 
 /// Resolves ids by asking its places in order.
 #[derive(Debug)]
 pub struct Resolver {
-    places: Vec<Place>,
+    places: Vec<Arc<dyn Place>>,
     connections: Answers<Connection>,
     variables: Answers<SecretString>,
 }
 
 impl Resolver {
     /// Asks `places` in this order.
-    pub fn new(places: Vec<Place>) -> Self {
+    pub fn new(places: Vec<Arc<dyn Place>>) -> Self {
         Resolver { places, connections: Answers::default(), variables: Answers::default() }
     }
 
     /// The connection `id` of the first place that has it.
     ///
     /// # Errors
-    /// 77 if no place has it, naming the places and the environment variable to set; 78 for an
-    /// id with characters Airflow does not allow and for a text that is no connection.
+    /// 77 if no place has it, naming the places and what to do; 75 if a place cannot be reached;
+    /// 78 for an id with characters Airflow does not allow and for a text that is no connection.
     pub async fn connection(&self, id: &str) -> anyhow::Result<Connection> {
+        Ok(self.connection_told(id).await?.0.value)
+    }
+
+    /// The connection `id`, with its kind and life and the name of the place that gave it.
+    ///
+    /// # Errors
+    /// As [`Resolver::connection`].
+    pub async fn connection_told(&self, id: &str) -> anyhow::Result<Given<Connection>> {
+        let asked = Asked::Connection(id);
         check_id("connection", id)?;
         let ask = || async {
             for place in &self.places {
                 if let Some(found) = place.connection(id).await? {
-                    return Ok(found);
+                    return Ok((found, place.name()));
                 }
             }
-            let hint = format!("Set {} to its URI or JSON form.", connection_variable(id));
-            Err(self.missing(&format!("connection {id}"), hint))
+            Err(self.missing(asked))
         };
         Ok(slot(&self.connections, id).get_or_try_init(ask).await?.clone())
     }
@@ -126,29 +63,52 @@ impl Resolver {
     /// # Errors
     /// As [`Resolver::connection`].
     pub async fn variable(&self, key: &str) -> anyhow::Result<SecretString> {
+        Ok(self.variable_told(key).await?.0.value)
+    }
+
+    /// The variable `key`, with its kind and life and the name of the place that gave it.
+    ///
+    /// # Errors
+    /// As [`Resolver::connection`].
+    pub async fn variable_told(&self, key: &str) -> anyhow::Result<Given<SecretString>> {
+        let asked = Asked::Variable(key);
         check_id("variable", key)?;
         let ask = || async {
             for place in &self.places {
                 if let Some(found) = place.variable(key).await? {
-                    return Ok(found);
+                    return Ok((found, place.name()));
                 }
             }
-            Err(self.missing(&format!("variable {key}"), format!("Set {}.", variable_variable(key))))
+            Err(self.missing(asked))
         };
         Ok(slot(&self.variables, key).get_or_try_init(ask).await?.clone())
     }
 
-    fn missing(&self, what: &str, hint: String) -> anyhow::Error {
-        let asked = match self.places.iter().map(Place::name).collect::<Vec<_>>().join(", ") {
-            none if none.is_empty() => "no place to ask is named under `secrets:`".to_string(),
-            names => format!("not found in {names}"),
+    /// Forgets the connection `id`, so that the next question is asked anew: after a server
+    /// refused its password (28P01, 28000), for it may have been rotated.
+    pub fn forget_connection(&self, id: &str) {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// Gives back what the places were made to hand out: logins and leases. Never fails, warns.
+    pub async fn close(&self) {
+        futures_util::future::join_all(self.places.iter().map(|place| place.close())).await;
+    }
+
+    fn missing(&self, asked: Asked<'_>) -> anyhow::Error {
+        let names: Vec<String> = self.places.iter().map(|place| place.name()).collect();
+        let Some(first) = self.places.first() else {
+            let what = format!("cannot resolve {asked}: no place to ask is named under `secrets:`");
+            return Failure::permission(what).into();
         };
-        Failure::permission(format!("cannot resolve {what}: {asked}")).hint(hint).into()
+        Failure::permission(format!("cannot resolve {asked}: not found in {}", names.join(", ")))
+            .hint(first.how_to_add(asked))
+            .into()
     }
 }
 
 /// The place of one answer; whoever comes second waits for the first.
-fn slot<T>(answers: &Answers<T>, id: &str) -> Arc<OnceCell<T>> {
+fn slot<T>(answers: &Answers<T>, id: &str) -> Arc<OnceCell<Given<T>>> {
     let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
     answers.entry(id.to_string()).or_default().clone()
 }
@@ -175,12 +135,17 @@ fn check_id(what: &str, id: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::environment::Environment;
     use super::*;
     use crate::error::{Kind, classify};
     use secrecy::ExposeSecret;
 
+    fn place(variables: &[(&str, &str)]) -> Arc<dyn Place> {
+        Arc::new(Environment::given(variables.iter().copied()))
+    }
+
     fn resolver(variables: &[(&str, &str)]) -> Resolver {
-        Resolver::new(vec![Place::Environment(Environment::given(variables.iter().copied()))])
+        Resolver::new(vec![place(variables)])
     }
 
     #[tokio::test]
@@ -227,18 +192,17 @@ mod tests {
         assert_eq!(all.variable("a").await.unwrap().expose_secret(), "first");
         assert!(all.variable("b").await.is_err());
         let changed = [("AIRFLOW_VAR_A", "second"), ("AIRFLOW_VAR_B", "late")];
-        all.places = vec![Place::Environment(Environment::given(changed))];
+        all.places = vec![place(&changed)];
         assert_eq!(all.variable("a").await.unwrap().expose_secret(), "first");
         assert_eq!(all.variable("b").await.unwrap().expose_secret(), "late");
     }
 
     #[tokio::test]
     async fn the_first_place_that_has_the_id_answers() {
-        let place = |value| Place::Environment(Environment::given([("AIRFLOW_VAR_A", value)]));
         let all = Resolver::new(vec![
-            Place::Environment(Environment::given([("PATH", "")])),
-            place("one"),
-            place("two"),
+            place(&[("PATH", "")]),
+            place(&[("AIRFLOW_VAR_A", "one")]),
+            place(&[("AIRFLOW_VAR_A", "two")]),
         ]);
         assert_eq!(all.variable("a").await.unwrap().expose_secret(), "one");
     }
