@@ -48,7 +48,7 @@ class Allocation:
         self.specs = {t["Name"]: t for t in group["Tasks"]}
         self.states = {n: {"Events": [], "Failed": False, "FinishedAt": None, "LastRestart": None, "Paused": "",
                            "Restarts": 0, "StartedAt": None, "State": "pending"} for n in self.specs}
-        self.tasks, self.known, self.readable, self.collected = {}, False, set(), False
+        self.tasks, self.known, self.readable, self.told, self.collected = {}, False, set(), set(), False
         self.stopping, self.over = threading.Event(), threading.Event()
         self.unhealthy, self.expired, self.lost_executor = threading.Event(), False, False
         self.folder = os.path.join(cluster.folder, "alloc", self.id)
@@ -159,7 +159,7 @@ class Allocation:
             attempt += 1
 
     def killed(self, name, last):
-        return not last and (self.stopping.is_set() or self.states[name].get("killed"))
+        return not last and (self.stopping.is_set() or name in self.told)
 
     def restored(self, name):
         """True when an agent found the task gone and starts it once more in the same allocation."""
@@ -325,7 +325,7 @@ class Allocation:
         task = self.tasks.get(name)
         if not task or not task.process or self.states[name]["State"] != "running":
             return
-        self.states[name]["killed"] = True
+        self.told.add(name)
         self.killing(name, self.expired and "allocation exceeded max_run_duration")
         task.signal(self.specs[name]["KillSignal"] or ("SIGTERM" if task.container else "SIGINT"))
         deadline = time.monotonic() + self.cluster.pace(self.specs[name]["KillTimeout"] / SECOND)

@@ -154,6 +154,8 @@ class Cluster:
                    "Spreads": None, "Stable": False, "Status": "running", "StatusDescription": "", "Stop": False,
                    "UI": None, "Update": None, "VaultNamespace": "", "VersionTag": None, "ParameterizedJob": None,
                    "Periodic": None, **copy.deepcopy(spec)}
+            for gone in ("Migrate", "Reschedule"):  # taken, never shown
+                job.pop(gone, None)
             job.update(Datacenters=spec.get("Datacenters") or ["*"], Namespace=spec.get("Namespace") or "default",
                        Priority=spec.get("Priority") or 50, SubmitTime=time.time_ns(), NodePool="default",
                        Version=known["Version"] + 1 if known else 0, Stop=False, DispatchIdempotencyToken="")
@@ -315,6 +317,10 @@ class Cluster:
         return doc
 
     def complete(self, doc, plan=None, **fields):
+        """Later than its plan: between the two a stopped job is pending."""
+        self.publish(lambda: self._completed(doc, plan, **fields))
+
+    def _completed(self, doc, plan=None, **fields):
         group = fields.pop("group", "run")
         annotations = None if plan is None else {"DesiredTGUpdates": {group: {**PLAN, **plan}}, "PreemptedAllocs": None}
         doc.update(Status="complete", SnapshotIndex=self.index, ModifyTime=time.time_ns(),
@@ -323,6 +329,9 @@ class Cluster:
             doc["QueuedAllocations"] = {group: 0}
         doc.update(fields)
         self.touch("evals", doc)
+        job = self.jobs.get((doc["Namespace"], doc["JobID"]))
+        if job:
+            self.settle(job)
 
     def process(self, job, doc):
         if doc["Status"] not in ("pending", "blocked"):

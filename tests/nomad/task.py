@@ -57,8 +57,11 @@ class LogFiles:
         """What is still there, oldest file first: offsets of readers count from here."""
         with self.lock:
             first = max(0, self.number - self.keep + 1)
-            parts = [open(self.path(n), "rb").read() for n in range(first, self.number + 1)]
-        return b"".join(parts)
+            return b"".join(self.file(n) for n in range(first, self.number + 1))
+
+    def file(self, number):
+        with open(self.path(number), "rb") as file:
+            return file.read()
 
 
 class Task:
@@ -148,6 +151,8 @@ class Task:
             return -1, 0, False, self.unreachable
         if self.container:
             return self._container_end()
+        if self.told_oom == "docker":
+            return 137, 0, True, "OOM Killed"
         if status >= 0:
             return status, 0, False, ""
         return 128 - status, -status, self.told_oom, ""
@@ -167,9 +172,9 @@ class Task:
         else:
             self._send(signal.Signals[name], group=name == "SIGKILL")
 
-    def run_out_of_memory(self):
-        """What a cgroup's limit does, for tests: SIGKILL, and the report says why."""
-        self.told_oom = True
+    def run_out_of_memory(self, docker=False):
+        """What a cgroup's limit does, for tests: SIGKILL, and the report says why, as the driver words it."""
+        self.told_oom = "docker" if docker else True
         self.signal("SIGKILL")
 
     def _send(self, number, group):
