@@ -45,7 +45,7 @@ const KINDS: &[(&str, &str, &str)] = &[
         "sql(none)",
     ),
     (
-        "sql: {none: {query: 'SELECT 1 FROM {table} WHERE n > 50', scope: table}}",
+        "sql: {none: {query: 'SELECT 1 FROM {table} WHERE n > 50', scope: batch}}",
         "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2",
         "sql(none)",
     ),
