@@ -2,11 +2,12 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::model::{Pipeline, Project, SecretPlace};
+use crate::config::model::{FilesPlace, Mask, Pipeline, Project, SecretPlace};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
+use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
-use crate::secret::{Environment, Place, Resolver};
+use crate::secret::{Asked, Environment, Files, Place, Resolver};
 use std::sync::Arc;
 
 /// A project and one of its pipelines, resolved, and where its secrets are asked for.
@@ -26,12 +27,19 @@ pub struct Open {
 pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
+        SecretPlace::Files(files) => Ok(file_place(files)),
+        SecretPlace::AwsSecretsManager(_) => Err(Failure::config("cannot ask AWS")),
         SecretPlace::NotYet(name) => {
             Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
                 .hint("List `environment` alone under `secrets:`."))
         }
     });
     Ok(Resolver::new(places.collect::<Result<_, _>>()?))
+}
+
+fn file_place(files: &FilesPlace) -> Arc<dyn Place> {
+    let FilesPlace { connections, variables } = files.clone();
+    Arc::new(Files { connections, variables })
 }
 
 /// Reads the project and the pipeline called `name`.
@@ -45,6 +53,25 @@ pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
 }
 
 impl Open {
+    /// Asks, side by side, for all that reading the source into the warehouse needs.
+    pub async fn fetch_for_reading(&self) {
+        let by_pipeline = self.pipeline.tables.iter().flat_map(|table| table.mask.values());
+        let mut masks = by_pipeline.chain(self.project.guard.mask.iter().map(|(_, mask)| mask));
+        let key = masks.any(|mask| *mask == Mask::Hmac).then_some(Asked::Variable(HMAC_KEY));
+        let ends = [&self.pipeline.source, &self.project.warehouse.connection];
+        let needed: Vec<_> = ends.into_iter().map(|id| Asked::Connection(id)).chain(key).collect();
+        self.resolver.fetch_ahead(&needed).await;
+    }
+
+    /// Asks, side by side, for all that reading a stage into the warehouse needs.
+    pub async fn fetch_for_loading(&self) {
+        let stage = self.project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
+        let identity = stage.and_then(|stage| stage.identity.as_deref()).map(Asked::Variable);
+        let warehouse = Asked::Connection(&self.project.warehouse.connection);
+        let needed: Vec<_> = std::iter::once(warehouse).chain(identity).collect();
+        self.resolver.fetch_ahead(&needed).await;
+    }
+
     /// What the run needs of this process.
     pub fn hands<'a>(&'a self, context: &'a Context) -> Hands<'a> {
         Hands { resolver: &self.resolver, stop: &context.stop, shown: &context.shown }

@@ -7,12 +7,16 @@
 
 mod connection;
 mod environment;
+mod files;
 pub mod grammar;
 mod place;
+mod renewal;
 mod resolver;
 mod url;
+mod wipe;
 
 pub use connection::{Connection, UnusableExtra};
 pub use environment::Environment;
+pub use files::Files;
 pub use place::{Answer, Asked, Place};
 pub use resolver::Resolver;
