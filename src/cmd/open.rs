@@ -6,6 +6,7 @@ use crate::config::model::{Pipeline, Project, SecretPlace};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::run::{Hands, Request};
+use crate::secret::vault::Vault;
 use crate::secret::{Environment, Place, Resolver};
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ pub struct Open {
 pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
+        SecretPlace::Vault(settings) => {
+            Ok(Arc::new(Vault::new(settings.as_ref().clone())?) as Arc<dyn Place>)
+        }
         SecretPlace::NotYet(name) => {
             Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
                 .hint("List `environment` alone under `secrets:`."))

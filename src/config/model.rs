@@ -39,6 +39,8 @@ pub struct Project {
 pub enum SecretPlace {
     /// `AIRFLOW_CONN_<ID>` and `AIRFLOW_VAR_<KEY>` of the process.
     Environment,
+    /// HashiCorp Vault or OpenBao.
+    Vault(Box<crate::secret::vault::Settings>),
     /// A place this build cannot ask yet, by its word in the file.
     NotYet(&'static str),
 }

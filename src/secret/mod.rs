@@ -11,8 +11,9 @@ pub mod grammar;
 mod place;
 mod resolver;
 mod url;
+pub mod vault;
 
 pub use connection::{Connection, UnusableExtra};
 pub use environment::Environment;
-pub use place::{Answer, Asked, Place};
+pub use place::{Answer, Asked, Credentials, Place};
 pub use resolver::Resolver;

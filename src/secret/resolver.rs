@@ -17,18 +17,18 @@ use tokio::sync::OnceCell;
 type Given<T> = (Answer<T>, String);
 type Answers<T> = Mutex<HashMap<String, Arc<OnceCell<Given<T>>>>>;
 
-/// Resolves ids by asking its places in order.
-#[derive(Debug)]
+/// Resolves ids by asking its places in order. A clone is the same.
+#[derive(Clone, Debug)]
 pub struct Resolver {
     places: Vec<Arc<dyn Place>>,
-    connections: Answers<Connection>,
-    variables: Answers<SecretString>,
+    connections: Arc<Answers<Connection>>,
+    variables: Arc<Answers<SecretString>>,
 }
 
 impl Resolver {
     /// Asks `places` in this order.
     pub fn new(places: Vec<Arc<dyn Place>>) -> Self {
-        Resolver { places, connections: Answers::default(), variables: Answers::default() }
+        Resolver { places, connections: Arc::default(), variables: Arc::default() }
     }
 
     /// The connection `id` of the first place that has it.
@@ -50,7 +50,7 @@ impl Resolver {
         let ask = || async {
             for place in &self.places {
                 if let Some(found) = place.connection(id).await? {
-                    return Ok((found, place.name()));
+                    return self.with_credentials(id, found, place.name()).await;
                 }
             }
             Err(self.missing(asked))
@@ -90,7 +90,37 @@ impl Resolver {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Gives back what the places were made to hand out: logins and leases. Never fails, warns.
+    /// `found`, with the user and password that a place makes for it, if one does.
+    async fn with_credentials(
+        &self,
+        id: &str,
+        found: Answer<Connection>,
+        name: String,
+    ) -> anyhow::Result<Given<Connection>> {
+        for place in &self.places {
+            if let Some(made) = place.credentials(id).await? {
+                let mut value = found.value.with_password(made.value.password);
+                value.login = Some(made.value.login);
+                let kind = format!("{}; {}", found.kind, made.kind);
+                return Ok((Answer { value, kind, life: made.life }, name));
+            }
+        }
+        Ok((found, name))
+    }
+
+    /// The connection whose user a place took away while it was in use, if there is one. It asks the
+    /// places that made users; others cost nothing.
+    pub async fn lost(&self) -> Option<String> {
+        for place in &self.places {
+            if let Some(id) = place.lost().await {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Gives back what the places were made to hand out: logins and leases. Never fails, warns; a
+    /// second time does nothing.
     pub async fn close(&self) {
         futures_util::future::join_all(self.places.iter().map(|place| place.close())).await;
     }

@@ -9,6 +9,7 @@ pub mod checks;
 pub mod pipeline;
 pub mod project;
 pub mod table;
+mod vault;
 
 use super::node::{Fault, Node, shown};
 
