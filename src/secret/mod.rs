@@ -9,6 +9,7 @@ mod connection;
 mod environment;
 pub mod grammar;
 mod place;
+mod renewal;
 mod resolver;
 mod url;
 pub mod vault;

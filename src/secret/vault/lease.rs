@@ -36,6 +36,8 @@ struct Lease {
     life: Duration,
     is_renewable: bool,
     is_lost: AtomicBool,
+    /// Another was asked for in its place.
+    is_replaced: AtomicBool,
 }
 
 /// The users of one Vault that we have.
@@ -77,17 +79,23 @@ impl Leases {
             life: answer.seconds("/lease_duration"),
             is_renewable: answer.is("/renewable"),
             is_lost: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
         });
         debug!(connection = id, life_s = lease.life.as_secs(), "got a user by lease");
         let life = Some(lease.life);
         let renewing = Renewing::start(keep(session.clone(), lease.clone()));
-        self.lock().push((lease, Some(renewing)));
+        let mut all = self.lock();
+        all.iter()
+            .filter(|(old, _)| old.connection == id)
+            .for_each(|(old, _)| old.is_replaced.store(true, Ordering::Relaxed));
+        all.push((lease, Some(renewing)));
+        drop(all);
         Ok(Answer { value: credentials, kind: format!("user by lease, {path}"), life })
     }
 
     /// The connection whose user was taken from us while we had it, if there is one.
     pub async fn lost(&self, session: &Session) -> Option<String> {
-        for lease in self.all() {
+        for lease in self.all().into_iter().filter(|lease| !lease.is_replaced.load(Ordering::Relaxed)) {
             if !lease.is_lost.load(Ordering::Relaxed) {
                 let asked = tokio::time::timeout(FAREWELL, renew(session, &lease, lease.life)).await;
                 if !matches!(asked, Ok(Err(fault)) if is_gone(&fault)) {
@@ -104,7 +112,8 @@ impl Leases {
         let all: Vec<Arc<Lease>> =
             std::mem::take(&mut *self.lock()).into_iter().map(|(lease, _)| lease).collect();
         let revoke = async |lease: Arc<Lease>| {
-            let body = json!({"lease_id": lease.id, "sync": true});
+            // Not `sync`: Vault puts it into its queue and goes on by itself, whether or not we live to see it.
+            let body = json!({"lease_id": lease.id});
             let request = || Other { path: "sys/leases/revoke".into(), body: Some(body.clone()) };
             match tokio::time::timeout(FAREWELL, session.ask(request, true)).await {
                 Ok(Ok(Ok(_))) => debug!(connection = lease.connection, "gave the user back to Vault"),
