@@ -7,8 +7,11 @@ use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
+use crate::report::Report;
+use crate::secret::vault::Vault;
 use crate::secret::{Asked, Environment, Files, Place, Resolver};
-use std::sync::Arc;
+use crate::stop::{Registration, StopSignal};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A project and one of its pipelines, resolved, and where its secrets are asked for.
 pub struct Open {
@@ -20,7 +23,54 @@ pub struct Open {
     pub resolver: Resolver,
 }
 
-/// Where the secrets of `project` are asked for.
+/// The places that a command has opened, to be closed at its end.
+#[derive(Default)]
+pub struct Opened(Mutex<Vec<(Resolver, Registration)>>);
+
+impl Opened {
+    /// Where the secrets of `project` are asked for; closed when the command ends, or is asked to stop.
+    ///
+    /// # Errors
+    /// As [`resolver`].
+    pub fn resolver(&self, project: &Project, stop: &StopSignal) -> Result<Resolver, Failure> {
+        let resolver = resolver(project)?;
+        let closing = resolver.clone();
+        let on_stop = stop.on_stop(async move { closing.close().await });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((resolver.clone(), on_stop));
+        Ok(resolver)
+    }
+
+    /// What `done` really ended with: work that failed because a user was taken away is to be tried again.
+    ///
+    /// # Errors
+    /// That of `done`; 75 when a lease was lost.
+    pub async fn judge(&self, done: anyhow::Result<Report>) -> anyhow::Result<Report> {
+        let Err(error) = done else { return done };
+        for resolver in self.all() {
+            if let Some(id) = resolver.lost().await {
+                let what =
+                    format!("the user of connection {id} was taken away while it was in use: {error:#}");
+                return Err(Failure::temporary(what)
+                    .hint("Its lease in Vault was revoked or came to its end; compare its max_ttl with how long this takes.")
+                    .into());
+            }
+        }
+        Err(error)
+    }
+
+    /// Gives back logins and leases.
+    pub async fn close(&self) {
+        futures_util::future::join_all(self.all().iter().map(Resolver::close)).await;
+    }
+
+    fn all(&self) -> Vec<Resolver> {
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().map(|(resolver, _)| resolver.clone()).collect()
+    }
+}
+
+/// Where the secrets of `project` are asked for. A command takes it from [`Context::resolver`], which
+/// closes it at the end.
 ///
 /// # Errors
 /// 78 for a place that this build cannot ask.
@@ -29,6 +79,9 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
         SecretPlace::Files(files) => Ok(file_place(files)),
         SecretPlace::AwsSecretsManager(_) => Err(Failure::config("cannot ask AWS")),
+        SecretPlace::Vault(settings) => {
+            Ok(Arc::new(Vault::new(settings.as_ref().clone())?) as Arc<dyn Place>)
+        }
         SecretPlace::NotYet(name) => {
             Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
                 .hint("List `environment` alone under `secrets:`."))
@@ -48,7 +101,7 @@ fn file_place(files: &FilesPlace) -> Arc<dyn Place> {
 /// 78, with file, line and column.
 pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
     let (project, pipeline) = context.pipeline(name)?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     Ok(Open { project, pipeline, resolver })
 }
 

@@ -43,6 +43,8 @@ pub enum SecretPlace {
     AwsSecretsManager(Box<AwsPlace>),
     /// Airflow's local files.
     Files(FilesPlace),
+    /// HashiCorp Vault or OpenBao.
+    Vault(Box<crate::secret::vault::Settings>),
     /// A place this build cannot ask yet, by its word in the file.
     NotYet(&'static str),
 }

@@ -4,7 +4,7 @@
 //! Out:   what moving rows needs; notify is checked here and used later.
 //! Holds: every store that is named is there.
 
-use super::{At, backups, places};
+use super::{At, backups, places, vault};
 use crate::config::guard;
 use crate::config::model::{Guard, Project, SecretPlace, Stage, Warehouse};
 use crate::config::node::{Fault, Node, shown, suggest};
@@ -56,7 +56,9 @@ fn secrets(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Vec<SecretPlace
         .map(|(index, place)| {
             Ok(match place {
                 SecretKeys::Environment => SecretPlace::Environment,
-                SecretKeys::Vault(_) => SecretPlace::NotYet("vault"),
+                SecretKeys::Vault(keys) => {
+                    SecretPlace::Vault(Box::new(vault::settings(at, index, keys, home)?))
+                }
                 SecretKeys::AwsSecretsManager(keys) => places::aws(at, index, keys)?,
                 SecretKeys::Files(keys) => places::files(at, index, keys, home)?,
             })
