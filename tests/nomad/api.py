@@ -261,7 +261,7 @@ class Api(BaseHTTPRequestHandler):
             doc = cluster.evaluate(found.job, "alloc-stop", wait=None)
 
             def replace():
-                cluster.want_stopped(found, "alloc not needed due to job update")
+                cluster.want_stopped(found, "alloc is being migrated")
                 cluster.place_or_block(found.job, doc, stop=1, before=found)
 
             cluster.publish(replace, after=0.003)

@@ -21,13 +21,15 @@ def drain(cluster, node, seconds):
 
     def force():
         for allocation in mine(cluster, node):
+            allocation.doc["DesiredTransition"]["Migrate"] = True
+            cluster.touch("allocs", allocation.doc)
             doc = cluster.evaluate(allocation.job, "node-drain", wait=None)
-            doc_change(cluster, allocation, doc)
+            cluster.publish(lambda a=allocation, d=doc: migrate(cluster, a, d))
 
     threading.Timer(cluster.pace(seconds), lambda: cluster.publish(force)).start()
 
 
-def doc_change(cluster, allocation, doc):
+def migrate(cluster, allocation, doc):
     cluster.want_stopped(allocation, "alloc is being migrated")
     cluster.complete(doc, {"Migrate": 1}, group=allocation.group["Name"])
     cluster.settle(allocation.job)

@@ -179,7 +179,7 @@ class Replay:
         self.stand_in, self.lines, self.world = stand_in, lines, world
         self.speed, self.patience = speed, patience
         self.bindings, self.indexes, self.differences, self.streams = Bindings(), {}, [], {}
-        self.last_seen, self.said = {}, ""
+        self.last_seen, self.said, self.lock = {}, "", threading.Lock()
         self.each, self.timeout = lambda line: None, 12
 
     def run(self):
@@ -269,7 +269,10 @@ class Replay:
     # -- comparing -----------------------------------------------------------------------------------
 
     def compare(self, line, answer):
-        status, headers, data = answer
+        with self.lock:
+            self.compared(line, *answer)
+
+    def compared(self, line, status, headers, data):
         if line["status"] != status:
             raise Different(f"status: recorded {line['status']} {str(line['body'])[:100]!r}, ours {status} "
                             f"{data[:160].decode(errors='replace')!r}")
