@@ -6,7 +6,6 @@ Holds: a node that died keeps its processes running; that is the point.
 """
 
 import threading
-import time
 
 from cluster import LOST
 
@@ -128,9 +127,11 @@ def agent_down(cluster):
     cluster.agent_up.clear()
 
 
-def agent_up(cluster):
+def agent_up(cluster, crashed=True):
+    """After a kill the node is looked at again; after an orderly end it is not."""
     cluster.agent_up.set()
-    time.sleep(0)
+    if not crashed:
+        return
     with cluster.lock:
         for allocation in list(cluster.allocs.values()):
             if not cluster.terminal(allocation.doc):

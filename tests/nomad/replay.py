@@ -278,7 +278,7 @@ class Replay:
                             f"{data[:160].decode(errors='replace')!r}")
         if status == 0:
             return
-        for name in ("Content-Type", "Vary", "X-Nomad-Knownleader", "Content-Encoding"):
+        for name in ("Content-Type", "Vary", "X-Nomad-Knownleader", "Content-Encoding") if line["headers"] else ():
             if line["headers"].get(name) != headers.get(name):
                 raise Different(f"header {name}: recorded {line['headers'].get(name)}, ours {headers.get(name)}")
         if ("X-Nomad-Index" in line["headers"]) != ("X-Nomad-Index" in headers):
@@ -290,6 +290,8 @@ class Replay:
             text = data.decode(errors="backslashreplace")
             is_json = headers.get("Content-Type") == "application/json" and text
             bindings, recorded, ours = self.bindings.copy(), line["body"], json.loads(text) if is_json else text
+            if isinstance(recorded, dict) and isinstance(ours, str):
+                ours = json.loads(ours)  # the recorder read it as what it is, whatever its header says
             if line["request"]["path"] == "/v1/jobs" and isinstance(recorded, list):
                 recorded, ours = self.known(recorded, ours)
             unify(recorded, ours, bindings)
@@ -337,15 +339,16 @@ class Replay:
             try:
                 if woken and last is None:
                     answer = self.let_through_while_asking(line)
-                    deadline = time.monotonic() + self.patience
                 else:
                     answer = self.send(self.unblocked(line) if waiting and last is not None else line)
+                if last is None:
+                    deadline = time.monotonic() + self.patience
                 return self.compare(line, answer)
             except Different as difference:
                 last = last or difference
                 now = difference
-            if "/fs/logs/" in asked["path"] and time.monotonic() < deadline:
-                self.stand_in.cluster.step(0.1)  # or the process has not said it yet
+            if "/fs/logs/" in asked["path"] and line["status"] == 200 and answer[0] == 200 and time.monotonic() < deadline:
+                time.sleep(0.05)  # the process has not said it yet
             elif asked["method"] != "GET" or time.monotonic() > deadline or not self.step(deadline):
                 self.differences.append(f"t={line.get('t')} {asked['method']} {asked['path'][-60:]}?{asked['query'][:60]}"
                                         f"\n      first: {last}\n      last:  {now}")

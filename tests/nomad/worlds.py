@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 
+import identity
 import jobspec
 import nodes
 from cluster import Refused  # noqa: F401  (re-exported for the tests)
@@ -95,6 +96,12 @@ class World:
             self.pre = answer["DispatchedJobID"]
             while not any(a.doc["ClientStatus"] == "running" for a in self.cluster.allocs.values()):
                 time.sleep(0.05)
+        if self.name.startswith("18a"):  # placed by the blocked evaluation, when there was room
+            node = self.stand_in.node()
+            node.memory = 10
+            threading.Timer(1.0, lambda: (setattr(node, "memory", 8000), nodes.unblock(self.cluster))).start()
+        if self.name.startswith("20"):
+            identity.key()  # seconds of arithmetic
         if self.name.startswith("15a"):
             self.stand_in.hang_up()
             self.cluster.agent_up.clear()
@@ -169,7 +176,8 @@ EVENTS = [
     (r"^SIGKILL sent to the task's process", World.kill),
     (r"client agent of the task's node SIGKILL|the client agent dies|node of the running task dies", World.node_down),
     (r"^client agent (started again|comes back)|^client back", World.node_up),
-    (r"^agent gets SIGTERM|^agent killed with SIGKILL|^agent SIGKILL; the task", lambda w: w.agent("down")),
+    (r"^agent gets SIGTERM", lambda w: w.agent("stop")),
+    (r"^agent killed with SIGKILL|^agent SIGKILL; the task", lambda w: w.agent("down")),
     (r"^agent SIGKILL, then the executor", lambda w: w.agent("crash")),
     (r"^http_max_conns_per_client", lambda w: setattr(w.stand_in, "limit", 0)),
     (r"^closed again", lambda w: setattr(w.stand_in, "limit", None)),
