@@ -201,7 +201,7 @@ class Api(BaseHTTPRequestHandler):
 
     def do_job(self, query, body, namespace, job):
         found = self.wanted(namespace, job)
-        self.read(query, lambda: ({k: v for k, v in found.items() if k != "purged"}, found["ModifyIndex"]))
+        self.read(query, lambda: ({k: v for k, v in found.items() if k not in ("purged", "logs_gone")}, found["ModifyIndex"]))
 
     def do_summary(self, query, body, namespace, job):
         found = self.wanted(namespace, job)

@@ -96,10 +96,13 @@ class World:
             self.pre = answer["DispatchedJobID"]
             while not any(a.doc["ClientStatus"] == "running" for a in self.cluster.allocs.values()):
                 time.sleep(0.05)
-        if self.name.startswith("18a"):  # placed by the blocked evaluation, when there was room
+            allocation = next(iter(self.cluster.allocs.values()))  # ACLs were switched on by a restart
+            doc = self.cluster.evaluate(allocation.job, "node-update", wait=None, NodeID=allocation.node.id, NodeModifyIndex=9)
+            self.cluster.complete(doc, {"Ignore": 1})
+        if self.name.startswith("18a"):  # placed by the blocked evaluation: the node was just not eligible
             node = self.stand_in.node()
-            node.memory = 10
-            threading.Timer(1.0, lambda: (setattr(node, "memory", 8000), nodes.unblock(self.cluster))).start()
+            node.eligible = False
+            threading.Timer(1.5, nodes.eligible, (self.cluster, node, True)).start()
         if self.name.startswith("20"):
             identity.key()  # seconds of arithmetic
         if self.name.startswith("15a"):
@@ -111,6 +114,7 @@ class World:
             self.stand_in.hangs = 2
         if self.name.startswith("15"):
             self.stand_in.leader = "127.0.0.1:15057"
+            self.stand_in.peers = [f"127.0.0.1:150{n}7" for n in (5, 4, 6)]
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -138,7 +142,7 @@ class World:
                 "lost" if said.startswith("rpc error: failed") else "ok"
             if said == "rpc error: EOF":
                 threading.Timer(0.3, self.stand_in.control_leader, ("lost",)).start()
-            found = re.search(r"dial tcp ([\d.:]+)", said)
+            found = re.search(r"dial tcp ([\d.]+:\d+)", said)
             self.stand_in.leader = found[1] if found else self.stand_in.leader
 
     def node_down(self):
@@ -235,8 +239,7 @@ def play(file, folder):
         replay.timeout = 1.0 if name.startswith("15c") else 12
         if name == "16-acl":
             allocation = next(iter(world.cluster.allocs.values()))
-            replay.bindings.bind(next(l["request"]["path"] for l in lines if "dispatch-pre" in l["request"]["path"])
-                                 .split("%2F")[1].split("/")[0], world.pre.split("/")[1])
+            replay.bindings.bind("1795256804-b68d3a2f", world.pre[-19:])
             replay.bindings.bind("d6fe9302-1319-6372-bff6-7255b6114ead", allocation.id)
         return replay.run()
     finally:
