@@ -76,9 +76,9 @@ pub async fn prune(
     history_for: Duration,
     dry_run: bool,
 ) -> Result<Pruned> {
-    let connection = resolver.connection(&project.warehouse.connection).await?;
+    let connection = resolver.connection(&project.warehouse()?.connection).await?;
     let name = format!("sankofa/{} prune", env!("CARGO_PKG_VERSION"));
-    let session = target::acting(&connection, &project.warehouse, &name, dry_run).await?;
+    let session = target::acting(&connection, project.warehouse()?, &name, dry_run).await?;
     let found = ledger::look(&session.client).await?;
     let mut pruned = Pruned::default();
     let mut runs = Vec::new();
