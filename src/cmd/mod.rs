@@ -8,6 +8,7 @@
 pub mod arguments;
 pub mod help;
 pub mod open;
+pub mod record;
 pub mod reference;
 pub mod result;
 

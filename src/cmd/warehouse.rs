@@ -97,7 +97,7 @@ fn words(done: &Done, project: &Project, dry_run: bool) -> String {
             true => would("may now read", "would be let to read"),
             false => "may read".to_owned(),
         };
-        text.push_str(&format!("{reader} {verb} its views (runs, tables, watermarks, contracts, checks).\n"));
+        text.push_str(&format!("{reader} {verb} its views ({}).\n", ledger::VIEWS.join(", ")));
     }
     text
 }

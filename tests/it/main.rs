@@ -34,5 +34,6 @@ mod signals;
 mod stored;
 mod testbed;
 mod types;
+mod warehouse;
 mod window;
 mod without_us;
