@@ -8,6 +8,7 @@
 
 pub mod history;
 pub mod lock;
+pub mod overview;
 pub mod records;
 pub mod run;
 pub mod setup;

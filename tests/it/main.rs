@@ -31,6 +31,7 @@ mod replay;
 mod restore;
 mod s3;
 mod signals;
+mod status;
 mod stored;
 mod testbed;
 mod types;

@@ -39,12 +39,17 @@ impl Platform {
 
     /// Writes the operator's file with `more` keys.
     pub fn write(&self, more: &str) {
+        self.write_with("servers: [source]", more);
+    }
+
+    /// As [`Platform::write`], with `backups` as the first keys of `backups:`.
+    pub fn write_with(&self, backups: &str, more: &str) {
         let recipient = &self.recipient;
         self.project.write(
             "sankofa.yaml",
             format!(
                 "version: 1\nsecrets: [environment]\nstores: {{here: {{directory: store}}}}\n\
-                 drill: {{connection: drill_server}}\nbackups:\n  servers: [source]\n  databases: {{db: {{connection: source, \
+                 drill: {{connection: drill_server}}\nbackups:\n  {backups}\n  databases: {{db: {{connection: source, \
                  store: here, encrypt_to: [{recipient}]}}}}\n{more}"
             ),
         );
