@@ -185,7 +185,10 @@ impl Evidence {
     /// What a bucket holds, and the access log of its service.
     pub fn b2(&mut self, b2: &B2, bucket: &str) {
         for version in b2.versions(bucket) {
-            self.add(format!("name of object {}", version.name), format!("{} {:?}", version.name, version.info));
+            self.add(
+                format!("name of object {}", version.name),
+                format!("{} {:?}", version.name, version.info),
+            );
             if version.action == "upload" {
                 self.add(format!("object {}", version.name), b2.bytes(bucket, &version.name));
             }
