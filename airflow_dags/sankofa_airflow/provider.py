@@ -37,6 +37,7 @@ INFO: dict[str, Any] = {
             },
         }
     ],
+    "cli": ["sankofa_airflow.cli.airflow_commands"],
     "notifications": ["sankofa_airflow.notify.SankofaNotifier"],
     "config": {
         "sankofa": {
@@ -47,7 +48,8 @@ INFO: dict[str, Any] = {
                     "version_added": "0.1.0",
                     "type": "string",
                     "example": option.example,
-                    "default": option.default,
+                    # Airflow fills braces in a default, and ours are no fields of its own.
+                    "default": None if "{" in (option.default or "") else option.default,
                 }
                 for name, option in OPTIONS.items()
             },

@@ -30,9 +30,13 @@ def reap_docker(cli: Any, instance: str, keep_seconds: int = KEEP_SECONDS) -> It
         yield one["Names"][0].lstrip("/")
 
 
-def reap_nomad(nomad: Any, parent: str, prefix: str, older_than_seconds: int) -> Iterator[str]:
-    """Deregister children of `parent` that this Airflow dispatched and that are past their time."""
-    for child in nomad.children(parent, prefix):
+def reap_nomad(nomad: Any, parent: str, older_than_seconds: float) -> Iterator[str]:
+    """Deregister children of `parent` that are past their time and that nobody has taken.
+
+    A child does not say which Airflow dispatched it: Airflows that share a cluster have parents of
+    their own (`[sankofa] nomad_job`).
+    """
+    for child in nomad.children(parent, ""):
         age = time.time() - child["SubmitTime"] / 1e9
         if age > older_than_seconds and not child.get("Stop"):
             nomad.stop(child["ID"])
