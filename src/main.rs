@@ -85,6 +85,7 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals) -> ExitC
         variables,
         json: cli.global.json,
         stop: ending.stop.clone(),
+        opened: Default::default(),
         shown,
         base: ending.base.clone(),
     };

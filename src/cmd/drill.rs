@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::arguments::RunId;
-use super::open::resolver;
 use super::restore::{How, moment, phases, tools};
 use crate::backup::drill::{judge, keep, measured, of_run};
 use crate::backup::drills::{Drilled, SCHEMA};
@@ -49,7 +48,7 @@ pub struct Args {
 /// 65 when the rows differ or the restore takes longer than `restore_within`; else as `restore`.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
     let choice = match (&args.backup, args.at) {
         (Some(id), _) => Choice::Id(id.clone()),
