@@ -100,11 +100,9 @@ def nomad(settings: all_settings.Settings) -> Iterator[Finding]:
     from sankofa_airflow.nomad_hook import NomadHook
 
     api = NomadHook(settings.nomad_conn_id).get_conn()
-    known = {job["ID"]: job for job in api.json("list jobs", "GET", "/v1/jobs", {})}
-    yield Finding(f"Nomad at {api.address}: the token may list jobs")
     for privilege in ("rows", "backup"):
         parent = settings.of_class(settings.nomad_job, privilege)
-        job = known.get(parent)
+        job = {one["ID"]: one for one in api.json("list jobs", "GET", "/v1/jobs", {"prefix": parent})}.get(parent)
         is_ready = bool(job and job.get("ParameterizedJob") and not job.get("Stop"))
         yield Finding(f"parent job {parent}", is_ready, f"nomad job run nomad/{parent}.nomad.hcl")
     try:

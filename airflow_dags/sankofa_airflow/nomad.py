@@ -108,25 +108,28 @@ class SankofaNomadOperator(Launch, BaseOperator):
         return None
 
     def running(self, order: Order, parent: str) -> str | None:
-        """Return the child of an earlier try that still runs or waits; end all but the oldest."""
-        left = self.left(order, parent)
-        for one in left[1:]:  # a token is not atomic within some 20 ms
-            self.nomad.stop(one["ID"])
-        if left:
-            self.child = str(left[0]["ID"])
+        """Return the child of an earlier try that still runs or waits: it is adopted."""
+        self.child = self.only_one(order, parent)
+        if self.child:
             self.log.info("child %s of an earlier try: adopted", self.child)
-        return self.child if left else None
+        return self.child
+
+    def only_one(self, order: Order, parent: str) -> str | None:
+        """Return the oldest child that nobody has taken; end the others: a token is not atomic within 20 ms."""
+        left = self.left(order, parent)
+        for one in left[1:]:
+            self.nomad.stop(one["ID"])
+        return str(left[0]["ID"]) if left else None
 
     def start(self, order: Order, parent: str) -> str:
         """Dispatch; a cut request that was carried out gives the same child again."""
-        token = f"{order.key}-{order.try_number}-{self.started_at(order, parent)}"
-        self.nomad.dispatch(parent, token, dispatch_body(order))
-        child = self.running(order, parent)
-        if child is None:
-            raise AirflowException(f"cannot find the child of {parent} that was just dispatched")
-        return child
+        token = f"{order.key}-{order.try_number}-{self.had(order, parent)}"
+        self.child = self.nomad.dispatch(parent, token, dispatch_body(order))
+        self.child = self.only_one(order, parent) or self.child
+        self.log.info("child %s dispatched", self.child)
+        return self.child
 
-    def started_at(self, order: Order, parent: str) -> int:
+    def had(self, order: Order, parent: str) -> int:
         """Return how many children this task instance has had: a token of a taken one is not used again."""
         return len(self.nomad.children(parent, f"{order.key}-"))
 

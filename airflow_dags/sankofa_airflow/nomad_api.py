@@ -165,7 +165,8 @@ def fate(allocations: list[dict[str, Any]], task: str) -> Fate:
     status = newest["ClientStatus"]
     if any(one["ClientStatus"] == "lost" for one in allocations):
         return Fate(True, None, "lost: its node does not answer", newest["ID"])
-    if state.get("State", "dead") != "dead" or status not in ("complete", "failed"):
+    is_out_of_time = "max_run_duration" in str(newest.get("ClientDescription"))  # told while the task still ends
+    if status not in ("complete", "failed") or (state.get("State", "dead") != "dead" and not is_out_of_time):
         return Fate(allocation=newest["ID"])
     return ended(newest, state)
 
