@@ -173,7 +173,7 @@ pub struct Pipeline {
 }
 
 /// When and how a scheduler starts a pipeline; `config compile` hands it on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Schedule {
     /// Five fields, or `@daily` and the like; `None`: only by hand.
     pub cron: Option<String>,
@@ -186,8 +186,41 @@ pub struct Schedule {
     /// How long a run may take.
     #[serde(serialize_with = "write_optional_duration")]
     pub timeout: Option<Duration>,
+    /// How long the scheduler waits before it tries again.
+    #[serde(serialize_with = "write_optional_duration")]
+    pub retry_delay: Option<Duration>,
     /// Who answers for it.
     pub owner: Option<String>,
+    /// Cores that a run's container may use.
+    pub cpu: Option<f64>,
+    /// Bytes of memory that a run's container may use.
+    pub memory_bytes: Option<usize>,
+    /// As three tasks or as one.
+    pub run_as: RunAs,
+    /// What other DAGs can wait for.
+    pub assets: Assets,
+}
+
+/// As how many tasks a scheduler starts a pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunAs {
+    /// `extract >> validate >> load`.
+    #[default]
+    Steps,
+    /// `sync`.
+    Sync,
+}
+
+/// What other DAGs can wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Assets {
+    /// The warehouse schema that the pipeline fills.
+    #[default]
+    Schema,
+    /// Each of its tables too.
+    Tables,
 }
 
 /// One table of a pipeline, with the pipeline's defaults applied.

@@ -44,7 +44,7 @@ pub struct ProjectFile {
     pub environments: Ordered<Overlay>,
 }
 
-/// Keys of this file that differ in one environment.
+/// Keys of a file that differ in one environment.
 #[derive(Clone, Debug)]
 pub struct Overlay;
 
