@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod help;
+pub mod launched;
 pub mod open;
 pub mod record;
 pub mod reference;
