@@ -66,7 +66,10 @@ async fn an_answer_that_is_cut_is_html_or_never_ends_is_75_and_is_not_quoted() {
     assert!(count > 1);
     for status in [200, 403, 404, 502] {
         let page = "<html>MARKED page</html>";
-        let text = format!("HTTP/1.1 {status} x\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+        let text = format!(
+            "HTTP/1.1 {status} x\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n{page}",
+            page.len()
+        );
         let (failure, _) = against(move |_| Reply::Bytes(text.clone().into_bytes())).await;
         assert_eq!(failure.kind.exit_code(), 75, "{}", failure.what);
         assert!(failure.what.contains("the answer is no JSON"), "{}", failure.what);
@@ -116,7 +119,9 @@ async fn a_redirect_is_followed_on_the_same_host_and_to_no_other() {
 async fn ambient_variables_change_nothing() {
     let Some(server) = VaultServer::shared().await else { return };
     let mount = server.kv(2).await;
-    server.write((&mount, 2), "connections/warehouse", json!({"conn_uri": "postgres://u:p@127.0.0.1:1/x"})).await;
+    server
+        .write((&mount, 2), "connections/warehouse", json!({"conn_uri": "postgres://u:p@127.0.0.1:1/x"}))
+        .await;
     let sankofa = project(&server, &format!("mount: {mount}, auth: {{token: {{}}}}"))
         .env("VAULT_TOKEN", &server.root)
         .env("VAULT_ADDR", "http://127.0.0.1:1")

@@ -4,7 +4,10 @@ use super::vault::{accessors_with, failure, file, project, resolver, settings};
 use crate::support::vault::{Reply, StandIn, VaultServer, text};
 use crate::support::*;
 use base64::Engine;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SigningKey, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SigningKey,
+    date_time_ymd,
+};
 use sankofa::error::Failure;
 use sankofa::secret::vault::{Auth, SecretId, Settings};
 use serde_json::{Value, json};
@@ -57,9 +60,11 @@ async fn approle_takes_its_secret_id_from_a_file_and_gives_its_token_back() {
     assert_eq!(accessors_with(&server, &role.policy).await, 1);
     asked.close().await;
     assert_eq!(accessors_with(&server, &role.policy).await, 0);
-    let wrong = refused(with(&server, &mount, approle(&role.mount, &role.role_id, file("MARK"), false))).await;
+    let wrong =
+        refused(with(&server, &mount, approle(&role.mount, &role.role_id, file("MARK"), false))).await;
     assert_eq!(wrong.kind.exit_code(), 77);
-    let said = format!("cannot log in to Vault at {} by approle: invalid role or secret ID (400)", server.address);
+    let said =
+        format!("cannot log in to Vault at {} by approle: invalid role or secret ID (400)", server.address);
     assert_eq!(wrong.what, said);
     for bad in [file(""), PathBuf::from("/nowhere/secret_id")] {
         let failure = refused(with(&server, &mount, approle(&role.mount, &role.role_id, bad, false))).await;
@@ -132,7 +137,11 @@ impl Issuer {
 
     fn sign(&self, claims: Value) -> String {
         let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
-        let signed = format!("{}.{}", encode(br#"{"alg":"ES256","typ":"JWT"}"#), encode(claims.to_string().as_bytes()));
+        let signed = format!(
+            "{}.{}",
+            encode(br#"{"alg":"ES256","typ":"JWT"}"#),
+            encode(claims.to_string().as_bytes())
+        );
         let der = self.0.sign(signed.as_bytes()).unwrap();
         format!("{signed}.{}", encode(&of_der(&der)))
     }
@@ -168,9 +177,7 @@ async fn a_json_web_token_is_read_from_its_file_at_every_login() {
         "token_no_default_policy": true,
     });
     server.put(&format!("auth/{method}/role/rows"), role).await;
-    let claims = |audience: &str, lives: i64| {
-        json!({"aud": audience, "nomad_job_id": "rows", "exp": seconds().saturating_add_signed(lives), "iat": seconds() - 600})
-    };
+    let claims = |audience: &str, lives: i64| json!({"aud": audience, "nomad_job_id": "rows", "exp": seconds().saturating_add_signed(lives), "iat": seconds() - 600});
     let jwt = file(&issuer.sign(claims("vault.io", 300)));
     let auth = Auth::Jwt { mount: method.clone(), role: Some("rows".into()), file: Some(jwt.clone()) };
     let asked = resolver(with(&server, &mount, auth.clone()));
@@ -197,8 +204,12 @@ async fn a_service_account_logs_in_where_the_api_server_knows_its_token() {
         assert!(head.starts_with("post /apis/authentication.k8s.io/v1/tokenreviews"), "{head}");
         let user = json!({"username": "system:serviceaccount:default:sankofa", "uid": "1", "groups": []});
         let status = json!({"authenticated": true, "user": user, "audiences": ["vault"]});
-        Reply::With(201, "content-type", "application/json".into(),
-            json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "status": status}))
+        Reply::With(
+            201,
+            "content-type",
+            "application/json".into(),
+            json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "status": status}),
+        )
     })
     .await;
     let (_, catalog) = server.get("sys/plugins/catalog/auth").await;
@@ -221,7 +232,11 @@ async fn a_service_account_logs_in_where_the_api_server_knows_its_token() {
             "kubernetes.io": about, "sub": format!("system:serviceaccount:default:{account}"),
         }))
     };
-    let auth = |account: &str| Auth::Kubernetes { mount: method.clone(), role: "rows".into(), file: Some(file(&token(account))) };
+    let auth = |account: &str| Auth::Kubernetes {
+        mount: method.clone(),
+        role: "rows".into(),
+        file: Some(file(&token(account))),
+    };
     reads(with(&server, &mount, auth("sankofa"))).await;
     assert_eq!(refused(with(&server, &mount, auth("other"))).await.kind.exit_code(), 77);
 }
@@ -262,7 +277,9 @@ impl Authority {
 async fn tls_certificates_seal_and_audit_of_a_server_of_its_own() {
     let authority = Authority::new("school");
     let (certificate, key) = authority.server(|_| ());
-    let Some(mut server) = VaultServer::with_tls(&certificate, &key, &authority.0.pem()).await else { return };
+    let Some(mut server) = VaultServer::with_tls(&certificate, &key, &authority.0.pem()).await else {
+        return;
+    };
     let wanted = |auth: Auth, client: Option<(PathBuf, PathBuf)>| Settings {
         ca_cert: Some(file(&authority.0.pem())),
         client_cert: client,
@@ -281,7 +298,8 @@ async fn tls_certificates_seal_and_audit_of_a_server_of_its_own() {
     let mut misnamed = wanted(token(), None);
     misnamed.address = misnamed.address.replace("localhost", "127.0.0.1");
     assert_eq!(refused(misnamed).await.kind.exit_code(), 78);
-    let (good, stranger) = (authority.client("sankofa-rows"), Authority::new("school").client("sankofa-rows"));
+    let (good, stranger) =
+        (authority.client("sankofa-rows"), Authority::new("school").client("sankofa-rows"));
     let cert = || Auth::Cert { mount: "cert".into(), role: Some("rows".into()) };
     let (by_good, by_stranger) = (wanted(cert(), Some(good)), wanted(cert(), Some(stranger)));
 
@@ -315,14 +333,22 @@ async fn a_certificate_that_has_expired_is_78() {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
     });
-    // A server whose certificate has expired cannot be asked whether it is up, so PostgreSQL has TLS here.
-    let _ = (certificate, key);
+    let Some(server) = VaultServer::with_tls(&certificate, &key, &authority.0.pem()).await else { return };
+    let token = Auth::Token { file: Some(file("hvs.unknown")) };
+    let ca_cert = Some(file(&authority.0.pem()));
+    let failure =
+        refused(Settings { ca_cert, auth: token, ..settings(&server.address, "kv", 2, "unused") }).await;
+    assert_eq!(failure.kind.exit_code(), 78, "{}", failure.what);
+    assert!(failure.what.contains("expired"), "{}", failure.what);
 }
 
 #[tokio::test]
 async fn an_agent_that_adds_the_token_needs_no_login() {
     let stand_in = StandIn::start(|_, _| {
-        Reply::Json(200, json!({"data": {"data": {"conn_uri": "postgres://there/x"}, "metadata": {"version": 1}}}))
+        Reply::Json(
+            200,
+            json!({"data": {"data": {"conn_uri": "postgres://there/x"}, "metadata": {"version": 1}}}),
+        )
     })
     .await;
     let asked = Settings { auth: Auth::Agent, ..settings(&stand_in.address, "kv", 2, "unused") };
@@ -348,11 +374,18 @@ async fn a_token_of_a_short_life_is_renewed_and_one_without_the_right_warns_and_
     let bare = format!("path \"{mount}/data/connections/*\" {READ}");
     let role = server.approle(&bare, json!({})).await;
     let secret_id = server.secret_id(&role).await;
-    let auth = format!("auth: {{approle: {{role_id: \"{}\", secret_id_env: THE_ID, mount: {}}}}}", role.role_id, role.mount);
+    let auth = format!(
+        "auth: {{approle: {{role_id: \"{}\", secret_id_env: THE_ID, mount: {}}}}}",
+        role.role_id, role.mount
+    );
     let sankofa = project(&server, &format!("mount: {mount}, {auth}")).env("THE_ID", &secret_id);
     let database = Server::major(17).fresh_database("vault_warn").await;
     server.write((&mount, 2), "connections/warehouse", json!({"conn_uri": database.connection_uri()})).await;
     let run = sankofa.run(&["warehouse", "init"]).await.succeeds();
-    assert!(run.stderr.contains("cannot revoke the token of Vault: permission denied (403)"), "{}", run.told());
+    assert!(
+        run.stderr.contains("cannot revoke the token of Vault: permission denied (403)"),
+        "{}",
+        run.told()
+    );
     assert!(run.stderr.contains("auth/token/revoke-self"), "{}", run.told());
 }
