@@ -2,13 +2,14 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::model::{Pipeline, Project, SecretPlace};
+use crate::config::model::{FilesPlace, Mask, Pipeline, Project, SecretPlace};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
+use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
 use crate::report::Report;
 use crate::secret::vault::Vault;
-use crate::secret::{Environment, Place, Resolver};
+use crate::secret::{Asked, Environment, Files, Place, Resolver};
 use crate::stop::{Registration, StopSignal};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,6 +77,8 @@ impl Opened {
 pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
+        SecretPlace::Files(files) => Ok(file_place(files)),
+        SecretPlace::AwsSecretsManager(_) => Err(Failure::config("cannot ask AWS")),
         SecretPlace::Vault(settings) => {
             Ok(Arc::new(Vault::new(settings.as_ref().clone())?) as Arc<dyn Place>)
         }
@@ -85,6 +88,11 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
         }
     });
     Ok(Resolver::new(places.collect::<Result<_, _>>()?))
+}
+
+fn file_place(files: &FilesPlace) -> Arc<dyn Place> {
+    let FilesPlace { connections, variables } = files.clone();
+    Arc::new(Files { connections, variables })
 }
 
 /// Reads the project and the pipeline called `name`.
@@ -98,6 +106,25 @@ pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
 }
 
 impl Open {
+    /// Asks, side by side, for all that reading the source into the warehouse needs.
+    pub async fn fetch_for_reading(&self) {
+        let by_pipeline = self.pipeline.tables.iter().flat_map(|table| table.mask.values());
+        let mut masks = by_pipeline.chain(self.project.guard.mask.iter().map(|(_, mask)| mask));
+        let key = masks.any(|mask| *mask == Mask::Hmac).then_some(Asked::Variable(HMAC_KEY));
+        let ends = [&self.pipeline.source, &self.project.warehouse.connection];
+        let needed: Vec<_> = ends.into_iter().map(|id| Asked::Connection(id)).chain(key).collect();
+        self.resolver.fetch_ahead(&needed).await;
+    }
+
+    /// Asks, side by side, for all that reading a stage into the warehouse needs.
+    pub async fn fetch_for_loading(&self) {
+        let stage = self.project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
+        let identity = stage.and_then(|stage| stage.identity.as_deref()).map(Asked::Variable);
+        let warehouse = Asked::Connection(&self.project.warehouse.connection);
+        let needed: Vec<_> = std::iter::once(warehouse).chain(identity).collect();
+        self.resolver.fetch_ahead(&needed).await;
+    }
+
     /// What the run needs of this process.
     pub fn hands<'a>(&'a self, context: &'a Context) -> Hands<'a> {
         Hands { resolver: &self.resolver, stop: &context.stop, shown: &context.shown }

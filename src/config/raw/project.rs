@@ -77,7 +77,7 @@ pub enum SecretKeys {
     /// HashiCorp Vault, in the layout of Airflow's VaultBackend.
     Vault(Box<Vault>),
     /// AWS Secrets Manager, in the layout of Airflow's SecretsManagerBackend.
-    AwsSecretsManager(AwsSecretsManager),
+    AwsSecretsManager(Box<AwsSecretsManager>),
     /// Airflow's local files backend.
     Files(SecretFiles),
 }
@@ -171,21 +171,82 @@ pub enum VaultAuth {
     Agent {},
 }
 
-/// AWS Secrets Manager.
+/// AWS Secrets Manager. Who asks is found as AWS's own tools find it: environment, web identity,
+/// profile, container, instance.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsSecretsManager {
-    /// Region.
-    pub region: String,
-    /// Prefix of connections.
-    pub connections: Option<String>,
-    /// Prefix of variables.
-    pub variables: Option<String>,
-    /// URL of the service, for tests.
+    /// Region; that of the environment or the profile without it.
+    pub region: Option<String>,
+    /// What stands before the id in the name of a connection: `airflow/connections` by default; with
+    /// `""` the id is the name; with `null` no connection is asked for.
+    #[serde(default)]
+    pub connections: Prefix,
+    /// The same for variables; `airflow/variables` by default.
+    #[serde(default)]
+    pub variables: Prefix,
+    /// What stands between the two; `/` by default.
+    pub sep: Option<String>,
+    /// More names of a connection's fields in a JSON secret, such as `{schema: [dbname]}`.
+    #[serde(default)]
+    pub extra_conn_words: Ordered<Vec<String>>,
+    /// Profile of the shared files.
+    pub profile: Option<String>,
+    /// Role to assume before anything is asked.
+    pub role_arn: Option<String>,
+    /// URL of the service: a VPC endpoint, a test.
     pub endpoint_url: Option<String>,
 }
 
-/// Files of Airflow's local filesystem backend.
+/// What stands before an id: nothing said, a text, or `null`, which turns that kind off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prefix {
+    /// As by default.
+    #[default]
+    Unsaid,
+    /// This.
+    Of(String),
+    /// That kind is not asked for.
+    Off,
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Prefix;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_unit<E>(self) -> Result<Prefix, E> {
+                Ok(Prefix::Off)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Prefix, E> {
+                Ok(Prefix::Of(text.to_owned()))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Prefix {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Prefix".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "null"] })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+/// Files of Airflow's local filesystem backend: `.yaml`, `.json` or `.env`; relative to this file's directory.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretFiles {

@@ -7,6 +7,7 @@
 pub mod backups;
 pub mod checks;
 pub mod pipeline;
+pub mod places;
 pub mod project;
 pub mod table;
 mod vault;

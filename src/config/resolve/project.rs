@@ -4,7 +4,7 @@
 //! Out:   what moving rows needs; notify is checked here and used later.
 //! Holds: every store that is named is there.
 
-use super::{At, backups, vault};
+use super::{At, backups, places, vault};
 use crate::config::guard;
 use crate::config::model::{Guard, Project, SecretPlace, Stage, Warehouse};
 use crate::config::node::{Fault, Node, shown, suggest};
@@ -50,13 +50,20 @@ fn secrets(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Vec<SecretPlace
     if places.is_empty() {
         return Err(at.fault(&["secrets"], "expected at least one place"));
     }
-    let place = |(index, place): (usize, &SecretKeys)| match place {
-        SecretKeys::Environment => Ok(SecretPlace::Environment),
-        SecretKeys::Vault(keys) => Ok(SecretPlace::Vault(Box::new(vault::settings(at, index, keys, home)?))),
-        SecretKeys::AwsSecretsManager(_) => Ok(SecretPlace::NotYet("aws_secrets_manager")),
-        SecretKeys::Files(_) => Ok(SecretPlace::NotYet("files")),
-    };
-    places.iter().enumerate().map(place).collect()
+    places
+        .iter()
+        .enumerate()
+        .map(|(index, place)| {
+            Ok(match place {
+                SecretKeys::Environment => SecretPlace::Environment,
+                SecretKeys::Vault(keys) => {
+                    SecretPlace::Vault(Box::new(vault::settings(at, index, keys, home)?))
+                }
+                SecretKeys::AwsSecretsManager(keys) => places::aws(at, index, keys)?,
+                SecretKeys::Files(keys) => places::files(at, index, keys, home)?,
+            })
+        })
+        .collect()
 }
 
 fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Warehouse, Fault> {
