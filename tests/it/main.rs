@@ -38,5 +38,6 @@ mod vault;
 mod vault_dynamic;
 mod vault_faults;
 mod vault_logins;
+mod vault_policies;
 mod window;
 mod without_us;

@@ -16,24 +16,24 @@ const CREATION: &str = include_str!("../../nomad/policies/user.sql");
 const REVOCATION: &str = include_str!("../../nomad/policies/user-revoked.sql");
 
 /// A Vault whose database engine makes users on `database`'s server, members of group roles.
-struct Bed {
-    vault: Arc<VaultServer>,
-    database: Database,
+pub struct Bed {
+    pub vault: Arc<VaultServer>,
+    pub database: Database,
     /// Mount of the database engine.
     engine: String,
     /// Mount of the key-value engine.
-    mount: String,
-    group: String,
+    pub mount: String,
+    pub group: String,
 }
 
 impl Bed {
     /// `rights` is SQL for the group, called `{group}` there.
-    async fn new(major: u16, rights: &str) -> Option<Bed> {
+    pub async fn new(major: u16, rights: &str) -> Option<Bed> {
         let vault = VaultServer::shared().await?;
         let server = Server::major(major);
         let database = server.fresh_database("vault_dyn").await;
-        let group = server.role("dyn_group", "NOLOGIN").await;
-        let admin = server.role("dyn_vault", "LOGIN CREATEROLE").await;
+        let group = server.role("dyn_group", "").await;
+        let admin = server.role("dyn_vault", "CREATEROLE").await;
         database.sql(&format!("GRANT {group} TO {admin} WITH ADMIN OPTION")).await;
         database.sql(&rights.replace("{group}", &group)).await;
         let (engine, mount) = (unique("database"), vault.kv(2).await);
@@ -50,7 +50,7 @@ impl Bed {
     }
 
     /// A role of the engine, by the shipped statements; its path.
-    async fn role(&self, name: &str, ttl: &str, max: &str) -> String {
+    pub async fn role(&self, name: &str, ttl: &str, max: &str) -> String {
         let body = json!({
             "db_name": "here", "default_ttl": ttl, "max_ttl": max,
             "creation_statements": [CREATION.replace("sankofa_group", &self.group)],
@@ -61,7 +61,7 @@ impl Bed {
     }
 
     /// A connection of host and database alone.
-    async fn connection(&self, id: &str, port: u16) {
+    pub async fn connection(&self, id: &str, port: u16) {
         let uri = format!("postgres://127.0.0.1:{port}/{}", self.database.name());
         self.vault.write((&self.mount, 2), &format!("connections/{id}"), json!({ "conn_uri": uri })).await;
     }
@@ -82,7 +82,7 @@ impl Bed {
     }
 
     /// Waits until no user is left: Vault revokes in a queue of its own.
-    async fn until_no_user(&self) {
+    pub async fn until_no_user(&self) {
         for _ in 0..200 {
             if self.users().await.is_empty() {
                 return;
@@ -94,12 +94,13 @@ impl Bed {
 
     /// Leases that the engine's users hang on, and those that Vault could not revoke.
     async fn leases(&self) -> (Value, Value) {
-        let of = self.vault.ask("LIST", &format!("sys/leases/lookup/{}/creds/", self.engine), ROOT, None).await.1;
+        let of =
+            self.vault.ask("LIST", &format!("sys/leases/lookup/{}/creds/", self.engine), ROOT, None).await.1;
         let (_, stuck) = self.vault.get("sys/leases?type=irrevocable").await;
         (of["data"]["keys"].clone(), stuck["data"]["lease_count"].clone())
     }
 
-    fn project(&self, auth: &str, more: &str) -> Sankofa {
+    pub fn project(&self, auth: &str, more: &str) -> Sankofa {
         let yaml = format!(
             "version: 1\nsecrets: [{{vault: {{address: \"{}\", mount: {}, auth: {auth}, dynamic: {{{more}}}}}}}]\n",
             self.vault.address, self.mount
@@ -157,7 +158,7 @@ async fn a_user_that_was_taken_away_is_asked_for_once_more() {
 #[tokio::test]
 async fn a_static_role_gives_its_user_and_is_not_revoked() {
     let Some(bed) = Bed::new(14, "").await else { return };
-    let user = bed.database.server().role("dyn_static", "LOGIN").await;
+    let user = bed.database.server().role("dyn_static", "").await;
     let admin = bed.database.value(&format!("SELECT string_agg(grantee::text, '') FROM (SELECT member::regrole AS grantee FROM pg_auth_members WHERE roleid = '{}'::regrole) a", bed.group)).await;
     bed.database.sql(&format!("GRANT {user} TO {admin} WITH ADMIN OPTION")).await;
     let body = json!({"db_name": "here", "username": user, "rotation_period": "1h"});
@@ -191,8 +192,16 @@ async fn a_role_that_is_not_there_or_not_allowed_is_78_or_77_and_names_the_path(
 #[tokio::test]
 async fn a_full_refresh_under_leased_users_leaves_no_role_and_no_lease_and_the_group_owns_the_rows() {
     let Some(bed) = Bed::new(17, "GRANT pg_monitor TO {group}").await else { return };
-    bed.database.sql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 10)").await;
-    bed.database.sql(&format!("GRANT SELECT ON a TO {0}; GRANT CREATE ON DATABASE {1} TO {0}", bed.group, bed.database.name())).await;
+    bed.database
+        .sql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 10)")
+        .await;
+    bed.database
+        .sql(&format!(
+            "GRANT SELECT ON a TO {0}; GRANT CREATE ON DATABASE {1} TO {0}",
+            bed.group,
+            bed.database.name()
+        ))
+        .await;
     let path = bed.role("warehouse", "1h", "1h").await;
     bed.connection("warehouse", bed.database.server().port()).await;
     let auth = format!("{{token: {{file: {}}}}}", file(ROOT).display());
@@ -227,7 +236,13 @@ async fn a_full_refresh_under_leased_users_leaves_no_role_and_no_lease_and_the_g
 async fn a_signal_gives_the_users_back_too() {
     let Some(bed) = Bed::new(17, "GRANT pg_monitor TO {group}").await else { return };
     bed.database.sql("CREATE TABLE a (id int PRIMARY KEY)").await;
-    bed.database.sql(&format!("GRANT SELECT ON a TO {0}; GRANT CREATE ON DATABASE {1} TO {0}", bed.group, bed.database.name())).await;
+    bed.database
+        .sql(&format!(
+            "GRANT SELECT ON a TO {0}; GRANT CREATE ON DATABASE {1} TO {0}",
+            bed.group,
+            bed.database.name()
+        ))
+        .await;
     let path = bed.role("warehouse", "1h", "1h").await;
     bed.connection("warehouse", bed.database.server().port()).await;
     let auth = format!("{{token: {{file: {}}}}}", file(ROOT).display());
@@ -252,7 +267,10 @@ async fn a_signal_gives_the_users_back_too() {
 
 #[tokio::test]
 async fn a_lease_that_is_lost_in_mid_dump_is_75_and_stores_no_backup() {
-    let Some(bed) = Bed::new(17, "GRANT pg_read_all_data TO {group}; GRANT pg_monitor TO {group}").await else { return };
+    let Some(bed) = Bed::new(17, "GRANT pg_read_all_data TO {group}; GRANT pg_monitor TO {group}").await
+    else {
+        return;
+    };
     if !has_clients(17) {
         return;
     }
@@ -278,7 +296,15 @@ async fn a_lease_that_is_lost_in_mid_dump_is_75_and_stores_no_backup() {
     bed.vault.put(&format!("sys/leases/revoke-prefix/{path}"), json!({})).await;
     bed.until_no_user().await;
     let run = running.wait().await.exits(75);
-    assert!(run.stderr.contains("the user of connection src was taken away while it was in use"), "{}", run.told());
-    let stored = std::process::Command::new("find").arg(sankofa.folder().join("store")).args(["-name", "manifest.json"]).output().unwrap();
+    assert!(
+        run.stderr.contains("the user of connection src was taken away while it was in use"),
+        "{}",
+        run.told()
+    );
+    let stored = std::process::Command::new("find")
+        .arg(sankofa.folder().join("store"))
+        .args(["-name", "manifest.json"])
+        .output()
+        .unwrap();
     assert!(stored.stdout.is_empty(), "{}", String::from_utf8_lossy(&stored.stdout));
 }

@@ -2,7 +2,6 @@
 
 use super::vault::{failure, project, resolver, settings};
 use crate::support::vault::{Reply, StandIn, VaultServer};
-use crate::support::*;
 use sankofa::error::Failure;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

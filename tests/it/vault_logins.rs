@@ -212,7 +212,7 @@ async fn a_service_account_logs_in_where_the_api_server_knows_its_token() {
         )
     })
     .await;
-    let (_, catalog) = server.get("sys/plugins/catalog/auth").await;
+    let (_, catalog) = server.ask("LIST", "sys/plugins/catalog/auth", &server.root, None).await;
     let ours = "vault-plugin-auth-kubernetes";
     let has_ours = catalog["data"]["keys"].as_array().is_some_and(|keys| keys.contains(&json!(ours)));
     let method = server.auth(if has_ours { ours } else { "kubernetes" }).await;

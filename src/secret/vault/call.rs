@@ -247,12 +247,10 @@ fn broken(error: &reqwest::Error) -> Fault {
 
 /// What is wrong with a certificate, if that is why.
 fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-    let tls = match inner {
-        Some(inner) => inner.downcast_ref::<rustls::Error>(),
-        None => error.downcast_ref::<rustls::Error>(),
-    };
-    match tls? {
+    if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+        return certificate(inner); // an io::Error gives the source of what it holds, not what it holds
+    }
+    match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(why) => Some(format!("its certificate does not verify: {why}")),
         rustls::Error::AlertReceived(alert) => {
             Some(format!("it refuses our certificate, or the lack of one ({alert:?})"))
