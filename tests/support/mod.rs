@@ -27,6 +27,7 @@ mod runner;
 mod s3;
 mod server;
 mod standby;
+pub mod vault;
 
 pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients, rounds};
 pub use database::{Database, Row, quote};
