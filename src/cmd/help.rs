@@ -74,7 +74,8 @@ pub fn exit_status() -> String {
 
 /// Reads a command line, the program's name first, as far as the launcher that set `variables` permits it.
 pub fn parse(words: impl IntoIterator<Item = OsString>, variables: &BTreeMap<String, String>) -> Asked {
-    let refused = |command: &str, failure| Asked::Refused { command: command.to_owned(), failure, page: None };
+    let refused =
+        |command: &str, failure| Asked::Refused { command: command.to_owned(), failure, page: None };
     let words = match launched::words(words.into_iter().collect(), variables) {
         Ok(words) => words,
         Err(failure) => return refused("", failure),
@@ -186,7 +187,7 @@ mod tests {
 
     fn refused(words: &[&str]) -> Failure {
         let line = std::iter::once("sankofa").chain(words.iter().copied()).map(OsString::from);
-        match parse(line) {
+        match parse(line, &BTreeMap::new()) {
             Asked::Refused { failure, .. } => failure,
             _ => panic!("{words:?} was read"),
         }

@@ -111,7 +111,10 @@ mod tests {
     fn words_of_the_variable_stand_for_those_of_the_line_and_never_beside_them() {
         let own = |line: &[&str]| line.iter().map(OsString::from).collect::<Vec<_>>();
         let given = set(ARGUMENTS, r#"["sync", "hr", "--run", "a b"]"#);
-        assert_eq!(words(own(&["sankofa"]), &given).unwrap(), own(&["sankofa", "sync", "hr", "--run", "a b"]));
+        assert_eq!(
+            words(own(&["sankofa"]), &given).unwrap(),
+            own(&["sankofa", "sync", "hr", "--run", "a b"])
+        );
         assert_eq!(words(own(&["sankofa", "restore"]), &given).unwrap_err().kind, Kind::Usage);
         assert_eq!(words(own(&["sankofa"]), &set(ARGUMENTS, "sync hr")).unwrap_err().kind, Kind::Usage);
         assert_eq!(words(own(&["sankofa", "sync"]), &set(ARGUMENTS, "")).unwrap(), own(&["sankofa", "sync"]));
