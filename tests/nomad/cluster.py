@@ -495,7 +495,7 @@ class Cluster:
                         del self.allocs[allocation.id]
                     for doc in [e for e in self.evals.values() if e["JobID"] == job["ID"]]:
                         del self.evals[doc["ID"]]
-            for allocation in [a for a in self.allocs.values() if a.job.get("purged") and self.terminal(a.doc)]:
+            for allocation in [a for a in self.allocs.values() if a.job.get("purged")]:
                 del self.allocs[allocation.id]
             self.changed.notify_all()
 

@@ -323,8 +323,9 @@ class Replay:
         def mine(job, since, ids):
             return job["ParentID"] and (job["CreateIndex"] > since or any(i in job["ID"] for i in ids))
 
-        return ([j for j in recorded if mine(j, first, self.bindings.ours)],
-                [j for j in ours if mine(j, self.start_index, self.bindings.theirs)])
+        by_age = {"key": lambda job: job["CreateIndex"]}  # the list's own order is that of random ids
+        return (sorted([j for j in recorded if mine(j, first, self.bindings.ours)], **by_age),
+                sorted([j for j in ours if mine(j, self.start_index, self.bindings.theirs)], **by_age))
 
     def compare_log(self, line, data):
         asked, recorded = line["request"], line["body"]
