@@ -2,11 +2,12 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::model::{FilesPlace, Mask, Pipeline, Project, SecretPlace};
+use crate::config::model::{AwsPlace, FilesPlace, Mask, Pipeline, Project, SecretPlace};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
+use crate::secret::aws::{Ambient, SecretsManager, Settings, Who};
 use crate::secret::{Asked, Environment, Files, Place, Resolver};
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
         SecretPlace::Files(files) => Ok(file_place(files)),
-        SecretPlace::AwsSecretsManager(_) => Err(Failure::config("cannot ask AWS")),
+        SecretPlace::AwsSecretsManager(place) => Ok(aws_place(place)),
         SecretPlace::NotYet(name) => {
             Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
                 .hint("List `environment` alone under `secrets:`."))
@@ -40,6 +41,14 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
 fn file_place(files: &FilesPlace) -> Arc<dyn Place> {
     let FilesPlace { connections, variables } = files.clone();
     Arc::new(Files { connections, variables })
+}
+
+fn aws_place(place: &AwsPlace) -> Arc<dyn Place> {
+    let AwsPlace { region, connections, variables, sep, extra_conn_words, profile, role_arn, endpoint_url } =
+        place.clone();
+    let who = Who { region, profile, role_arn };
+    let settings = Settings { connections, variables, sep, extra_conn_words, endpoint_url, who };
+    Arc::new(SecretsManager::new(settings, Ambient::process()))
 }
 
 /// Reads the project and the pipeline called `name`.
