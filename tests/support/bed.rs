@@ -50,6 +50,11 @@ pub fn versitygw() -> Option<PathBuf> {
     Some(folder().join("s3/versitygw")).filter(|path| path.exists())
 }
 
+/// The folder of moto's Python packages; None where they could not be installed.
+pub fn moto() -> Option<PathBuf> {
+    Some(folder().join("moto")).filter(|path| path.exists())
+}
+
 /// A program that reads our backups without us, such as `age`: from the test bed, else from the system.
 pub fn foreign_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

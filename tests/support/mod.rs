@@ -18,12 +18,14 @@ mod database;
 mod dumps;
 mod frames;
 mod guard;
+pub mod moto;
 mod pooler;
 mod proxy;
 mod real;
 mod runner;
 mod s3;
 mod server;
+pub mod stand_in;
 mod standby;
 
 pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients, rounds};
