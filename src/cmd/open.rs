@@ -7,9 +7,12 @@ use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
+use crate::report::Report;
 use crate::secret::aws::{Ambient, SecretsManager, Settings, Who};
+use crate::secret::vault::Vault;
 use crate::secret::{Asked, Environment, Files, Place, Resolver};
-use std::sync::Arc;
+use crate::stop::{Registration, StopSignal};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A project and one of its pipelines, resolved, and where its secrets are asked for.
 pub struct Open {
@@ -21,7 +24,54 @@ pub struct Open {
     pub resolver: Resolver,
 }
 
-/// Where the secrets of `project` are asked for.
+/// The places that a command has opened, to be closed at its end.
+#[derive(Default)]
+pub struct Opened(Mutex<Vec<(Resolver, Registration)>>);
+
+impl Opened {
+    /// Where the secrets of `project` are asked for; closed when the command ends, or is asked to stop.
+    ///
+    /// # Errors
+    /// As [`resolver`].
+    pub fn resolver(&self, project: &Project, stop: &StopSignal) -> Result<Resolver, Failure> {
+        let resolver = resolver(project)?;
+        let closing = resolver.clone();
+        let on_stop = stop.on_stop(async move { closing.close().await });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((resolver.clone(), on_stop));
+        Ok(resolver)
+    }
+
+    /// What `done` really ended with: work that failed because a user was taken away is to be tried again.
+    ///
+    /// # Errors
+    /// That of `done`; 75 when a lease was lost.
+    pub async fn judge(&self, done: anyhow::Result<Report>) -> anyhow::Result<Report> {
+        let Err(error) = done else { return done };
+        for resolver in self.all() {
+            if let Some(id) = resolver.lost().await {
+                let what =
+                    format!("the user of connection {id} was taken away while it was in use: {error:#}");
+                return Err(Failure::temporary(what)
+                    .hint("Its lease in Vault was revoked or came to its end; compare its max_ttl with how long this takes.")
+                    .into());
+            }
+        }
+        Err(error)
+    }
+
+    /// Gives back logins and leases.
+    pub async fn close(&self) {
+        futures_util::future::join_all(self.all().iter().map(Resolver::close)).await;
+    }
+
+    fn all(&self) -> Vec<Resolver> {
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().map(|(resolver, _)| resolver.clone()).collect()
+    }
+}
+
+/// Where the secrets of `project` are asked for. A command takes it from [`Context::resolver`], which
+/// closes it at the end.
 ///
 /// # Errors
 /// 78 for a place that this build cannot ask.
@@ -30,9 +80,8 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
         SecretPlace::Files(files) => Ok(file_place(files)),
         SecretPlace::AwsSecretsManager(place) => Ok(aws_place(place)),
-        SecretPlace::NotYet(name) => {
-            Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
-                .hint("List `environment` alone under `secrets:`."))
+        SecretPlace::Vault(settings) => {
+            Ok(Arc::new(Vault::new(settings.as_ref().clone())?) as Arc<dyn Place>)
         }
     });
     Ok(Resolver::new(places.collect::<Result<_, _>>()?))
@@ -57,7 +106,7 @@ fn aws_place(place: &AwsPlace) -> Arc<dyn Place> {
 /// 78, with file, line and column.
 pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
     let (project, pipeline) = context.pipeline(name)?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     Ok(Open { project, pipeline, resolver })
 }
 
@@ -67,8 +116,8 @@ impl Open {
         let by_pipeline = self.pipeline.tables.iter().flat_map(|table| table.mask.values());
         let mut masks = by_pipeline.chain(self.project.guard.mask.iter().map(|(_, mask)| mask));
         let key = masks.any(|mask| *mask == Mask::Hmac).then_some(Asked::Variable(HMAC_KEY));
-        let ends = [&self.pipeline.source, &self.project.warehouse.connection];
-        let needed: Vec<_> = ends.into_iter().map(|id| Asked::Connection(id)).chain(key).collect();
+        let source = Asked::Connection(&self.pipeline.source);
+        let needed: Vec<_> = std::iter::once(source).chain(self.warehouse()).chain(key).collect();
         self.resolver.fetch_ahead(&needed).await;
     }
 
@@ -76,9 +125,12 @@ impl Open {
     pub async fn fetch_for_loading(&self) {
         let stage = self.project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
         let identity = stage.and_then(|stage| stage.identity.as_deref()).map(Asked::Variable);
-        let warehouse = Asked::Connection(&self.project.warehouse.connection);
-        let needed: Vec<_> = std::iter::once(warehouse).chain(identity).collect();
+        let needed: Vec<_> = self.warehouse().into_iter().chain(identity).collect();
         self.resolver.fetch_ahead(&needed).await;
+    }
+
+    fn warehouse(&self) -> Option<Asked<'_>> {
+        self.project.warehouse.as_ref().map(|warehouse| Asked::Connection(&warehouse.connection))
     }
 
     /// What the run needs of this process.

@@ -14,10 +14,11 @@ mod place;
 mod renewal;
 mod resolver;
 mod url;
+pub mod vault;
 mod wipe;
 
 pub use connection::{Connection, UnusableExtra};
 pub use environment::Environment;
 pub use files::Files;
-pub use place::{Answer, Asked, Place};
+pub use place::{Answer, Asked, Credentials, Place};
 pub use resolver::Resolver;

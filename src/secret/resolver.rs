@@ -73,7 +73,7 @@ impl Resolver {
             slot.said_ahead()?;
             for place in &self.0.places {
                 if let Some(found) = place.connection(id).await? {
-                    return Ok((found, place.name()));
+                    return self.with_credentials(id, found, place.name()).await;
                 }
             }
             Err(self.missing(Asked::Connection(id)))
@@ -149,7 +149,38 @@ impl Resolver {
         self.0.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Gives back what the places were made to hand out: logins and leases. Never fails, warns.
+    /// `found`, with the user and password that a place makes for it, if one does.
+    async fn with_credentials(
+        &self,
+        id: &str,
+        found: Answer<Connection>,
+        name: String,
+    ) -> anyhow::Result<Given<Connection>> {
+        for place in &self.0.places {
+            if let Some(made) = place.credentials(id).await? {
+                let mut value = found.value.with_password(made.value.password);
+                value.login = Some(made.value.login);
+                value.extra.retain(|key, _| !matches!(key.as_str(), "user" | "password"));
+                let kind = format!("{}; {}", found.kind, made.kind);
+                return Ok((Answer { value, kind, life: made.life }, name));
+            }
+        }
+        Ok((found, name))
+    }
+
+    /// The connection whose user a place took away while it was in use, if there is one. It asks the
+    /// places that made users; others cost nothing.
+    pub async fn lost(&self) -> Option<String> {
+        for place in &self.0.places {
+            if let Some(id) = place.lost().await {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Gives back what the places were made to hand out: logins and leases. Never fails, warns; a
+    /// second time does nothing.
     pub async fn close(&self) {
         futures_util::future::join_all(self.0.places.iter().map(|place| place.close())).await;
     }

@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod places;
 pub mod project;
 pub mod table;
+mod vault;
 
 use super::node::{Fault, Node, shown};
 

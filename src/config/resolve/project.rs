@@ -4,7 +4,7 @@
 //! Out:   what moving rows needs; notify is checked here and used later.
 //! Holds: every store that is named is there.
 
-use super::{At, backups, places};
+use super::{At, backups, places, vault};
 use crate::config::guard;
 use crate::config::model::{Guard, Project, SecretPlace, Stage, Warehouse};
 use crate::config::node::{Fault, Node, shown, suggest};
@@ -56,7 +56,9 @@ fn secrets(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Vec<SecretPlace
         .map(|(index, place)| {
             Ok(match place {
                 SecretKeys::Environment => SecretPlace::Environment,
-                SecretKeys::Vault(_) => SecretPlace::NotYet("vault"),
+                SecretKeys::Vault(keys) => {
+                    SecretPlace::Vault(Box::new(vault::settings(at, index, keys, home)?))
+                }
                 SecretKeys::AwsSecretsManager(keys) => places::aws(at, index, keys)?,
                 SecretKeys::Files(keys) => places::files(at, index, keys, home)?,
             })
@@ -64,8 +66,8 @@ fn secrets(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Vec<SecretPlace
         .collect()
 }
 
-fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Warehouse, Fault> {
-    let keys = &raw.warehouse;
+fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Option<Warehouse>, Fault> {
+    let Some(keys) = &raw.warehouse else { return Ok(None) };
     at.id(&["warehouse", "connection"], &keys.connection)?;
     for (key, role) in [
         ("reader_role", &keys.reader_role),
@@ -74,12 +76,12 @@ fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Warehouse, Fault> {
     ] {
         role.as_ref().map_or(Ok(()), |role| at.identifier(&["warehouse", key], role))?;
     }
-    Ok(Warehouse {
+    Ok(Some(Warehouse {
         connection: keys.connection.clone(),
         reader_role: keys.reader_role.clone(),
         after_role: keys.after_role.clone(),
         owner_role: keys.owner_role.clone(),
-    })
+    }))
 }
 
 /// The store called `name`.
