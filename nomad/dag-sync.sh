@@ -9,6 +9,7 @@
 set -euo pipefail
 repository=$1 ref=$2 folder=$3
 bare=$folder/repository.git
+work=
 
 say() { printf 'dag-sync: %s\n' "$*" >&2; }
 give_up() { say "cannot $1: $(readlink "$folder/current" 2>/dev/null || echo nothing) stays"; exit 75; }
@@ -25,13 +26,13 @@ main() {
     exec 9>"$folder/.lock"
     flock -n 9 || { say "another one is at it"; exit 0; }
     fetch
-    local revision to work
+    local revision to
     revision=$(git --git-dir "$bare" rev-parse --verify -q 'refs/heads/deployed^{commit}') || give_up "read $ref"
     to=rev-$revision
     if [ "$(readlink "$folder/current" 2>/dev/null)" = "$to" ]; then say "$to is current"; return; fi
     if [ ! -d "$folder/$to" ]; then
         work=$(mktemp -d "$folder/.new.XXXXXX")
-        trap 'rm -rf "$work"' EXIT
+        trap 'rm -rf "$work"' EXIT # $work is no more where the switch was made
         git --git-dir "$bare" archive "$revision" | tar -x -C "$work" || give_up "unpack $revision"
         chmod 755 "$work"
         mv -T "$work" "$folder/$to"
