@@ -184,7 +184,7 @@ def same_log(want, ours):
 class Replay:
     """`world` is what happens outside HTTP: called with each event of `events_before`."""
 
-    def __init__(self, stand_in, lines, world, speed=1.0, patience=4.0):
+    def __init__(self, stand_in, lines, world, speed=1.0, patience=6.0):
         self.stand_in, self.lines, self.world = stand_in, lines, world
         self.speed, self.patience = speed, patience
         self.bindings, self.indexes, self.differences, self.streams = Bindings(), {}, [], {}
