@@ -153,7 +153,8 @@ def unify_text(recorded, ours, bindings, where):
 def plain(text):
     text = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "HOST", text)
     text = re.sub(r"restarting in [\d.]+s", "restarting in N", text)
-    text = re.sub(r"desc = .*", "desc", text)
+    # A lost executor is told in two ways, as it happens.
+    text = re.sub(r"waiting on process: rpc error: .*", "waiting on process", text)
     return re.sub(r"pid \d+", "pid N", text)
 
 
