@@ -5,6 +5,7 @@
 
 pub use super::backups::{Backups, Bucket, Codec, Database, StorePlace};
 use super::words::{write_duration, write_optional_duration};
+use crate::error::Failure;
 use crate::table::TableName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,8 @@ pub struct Project {
     pub environment: String,
     /// Where connections and variables are asked for, in order.
     pub secrets: Vec<SecretPlace>,
-    /// The warehouse.
-    pub warehouse: Warehouse,
+    /// The warehouse; `None` where only databases are backed up.
+    pub warehouse: Option<Warehouse>,
     /// Where stages lie; `None` when only `sync` is used.
     pub stage: Option<Stage>,
     /// What no pipeline can loosen.
@@ -31,6 +32,19 @@ pub struct Project {
     pub backups: Backups,
     /// Id of the connection to the server that drills restore on.
     pub drill: Option<String>,
+}
+
+impl Project {
+    /// The warehouse, for commands that need one.
+    ///
+    /// # Errors
+    /// 78 naming the key that is missing.
+    pub fn warehouse(&self) -> Result<&Warehouse, Failure> {
+        self.warehouse.as_ref().ok_or_else(|| {
+            Failure::config("cannot use the warehouse: key \"warehouse\" is missing in sankofa.yaml")
+                .hint("Name its connection: `warehouse: {connection: warehouse}`.")
+        })
+    }
 }
 
 /// One place of `secrets:`.

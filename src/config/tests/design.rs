@@ -6,8 +6,8 @@ use super::*;
 fn the_project_of_the_design_is_read_whole() {
     let project = load_project(&design()).unwrap();
     assert_eq!(project.environment, "default");
-    assert_eq!(project.warehouse.connection, "warehouse");
-    assert_eq!(project.warehouse.reader_role.as_deref(), Some("metabase"));
+    assert_eq!(project.warehouse.as_ref().unwrap().connection, "warehouse");
+    assert_eq!(project.warehouse.as_ref().unwrap().reader_role.as_deref(), Some("metabase"));
     let stage = project.stage.unwrap();
     assert_eq!(stage.directory, PathBuf::from("/var/lib/sankofa/stage"));
     assert_eq!(stage.identity.as_deref(), Some("stage_identity"));
