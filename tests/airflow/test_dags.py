@@ -94,6 +94,30 @@ def test_a_lock_that_is_sound_json_and_nonsense_takes_no_other_dag_with_it(locks
         assert len(dags) == len(list(locks.glob("*.lock.json"))) and "broken" not in dags["sankofa_records"].tags
 
 
+@pytest.mark.parametrize("launcher", ["docker", "nomad"])
+def test_a_task_is_mapped_over_tables_or_windows_on_any_launcher(launcher, locks, settings):
+    from datetime import datetime, timezone
+
+    from sankofa_airflow.compat import DAG
+    from sankofa_airflow.task import sankofa_mapped
+
+    settings(launcher=launcher)
+    with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+        over = {"table": ["public.employee", "public.contract"]}
+        task = sankofa_mapped("t", "sync", "hr", lock=str(locks / "hr.lock.json"), over=over, max_active_tis_per_dagrun=1)
+        windows = {"window": [("2026-01-01", "2026-01-02")]}
+        assert task.partial_kwargs["command"] == "sync" and sankofa_mapped("w", "sync", "hr", over=windows)
+
+
+def test_a_deadline_of_a_run_is_set_where_airflow_has_them(locks, settings):
+    from airflow import __version__
+
+    settings(notify="alerts", late_after_minutes="90")
+    dag = dags_of(locks, settings)["sankofa_hr"]
+    assert "broken" not in dag.tags and dag.on_failure_callback
+    assert bool(getattr(dag, "deadline", None)) is (not __version__.startswith("2."))
+
+
 def test_nothing_is_asked_of_anybody_while_a_dag_file_is_parsed(locks, settings, monkeypatch):
     import socket
 
