@@ -33,16 +33,16 @@ def build_dags(file: str) -> dict[str, DAG]:
 
     Never raises for a lock: a DAG that cannot be made is made as `broken`.
     """
-    settings = all_settings.read()
-    home = Path(settings.locks) if settings.locks else Path(file).resolve().parent.parent / "locks"
-    dags: dict[str, DAG] = {}
-    for path in sorted(home.glob(f"*{SUFFIX}")):
-        if path.name != f"backups{SUFFIX}":
-            name = path.name.removesuffix(SUFFIX)
-            dags[f"sankofa_{name}"] = or_broken(f"sankofa_{name}", pipeline_dag, path, settings)
-    if settings.backups:
-        dags["sankofa_backups"] = or_broken("sankofa_backups", backups_dag, Path(settings.backups), settings)
-    return dags
+    with all_settings.held() as settings:
+        home = Path(settings.locks) if settings.locks else Path(file).resolve().parent.parent / "locks"
+        dags: dict[str, DAG] = {}
+        for path in sorted(home.glob(f"*{SUFFIX}")):
+            if path.name != f"backups{SUFFIX}":
+                name = path.name.removesuffix(SUFFIX)
+                dags[f"sankofa_{name}"] = or_broken(f"sankofa_{name}", pipeline_dag, path, settings)
+        if settings.backups:
+            dags["sankofa_backups"] = or_broken("sankofa_backups", backups_dag, Path(settings.backups), settings)
+        return dags
 
 
 def or_broken(dag_id: str, make: Any, path: Path, settings: all_settings.Settings) -> DAG:
