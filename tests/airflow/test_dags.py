@@ -21,6 +21,12 @@ DAG_FILE = CHECKOUT / "airflow_dags/dags/sankofa.py"
 DATABASE = WORK / "home/airflow.db"
 
 
+@pytest.fixture(scope="module")
+def metadata() -> None:
+    """The metadata database: SQLite, migrated."""
+    subprocess.run(["airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def dags_of(locks: Path, settings: Any) -> dict[str, Any]:
     from sankofa_airflow.factory import build_dags
 
@@ -137,7 +143,7 @@ def test_nothing_is_asked_of_anybody_while_a_dag_file_is_parsed(locks, settings,
     assert sorted(dags["sankofa_backups"].task_ids) == ["backup_hr", "coverage"]
 
 
-def test_no_pipeline_and_no_secret_is_in_a_serialized_dag(locks, settings, monkeypatch):
+def test_no_pipeline_and_no_secret_is_in_a_serialized_dag(locks, settings, metadata):
     settings(docker_environment={"AIRFLOW_CONN_X": "postgres://u:planted-secret@h/d"})
     dag = dags_of(locks, settings)["sankofa_hr"]
     try:
@@ -179,6 +185,7 @@ def test_airflow_knows_the_provider_its_connection_type_and_its_settings():
     from airflow.providers_manager import ProvidersManager
 
     manager = ProvidersManager()
+    manager.initialize_providers_configuration()
     assert manager.providers["sankofa-airflow"].version == "0.1.0"
     assert "nomad" in dict(manager.hooks)
     assert conf.get("sankofa", "nomad_conn_id") == "nomad_default"
@@ -189,12 +196,6 @@ def airflow(*words: str, **popen: Any) -> subprocess.Popen[bytes]:
     one = subprocess.Popen(["airflow", *words], stdout=log, stderr=log, start_new_session=True, **popen)
     one.log = log.name  # type: ignore[attr-defined]
     return one
-
-
-@pytest.fixture(scope="module")
-def metadata() -> None:
-    """The metadata database: SQLite, migrated."""
-    subprocess.run(["airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def asked(sql: str) -> list[Any]:
