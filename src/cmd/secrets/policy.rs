@@ -7,7 +7,6 @@ use crate::cmd::Context;
 use crate::config::model::{Pipeline, Project, SecretPlace};
 use crate::config::needs::{Class, needs};
 use crate::config::{load_pipeline, pipeline_names};
-use crate::error::classify;
 use crate::report::Report;
 use crate::secret::Asked;
 use crate::secret::vault::{Auth, Rights, Settings, Vault};
@@ -170,11 +169,9 @@ fn grants(project: &Project, pipelines: &[Pipeline], class: Class) -> Vec<String
                     format!("GRANT SELECT ON {schema}.{name} TO sankofa_rows;")
                 }));
             }
-            let owner = project.warehouse.owner_role.as_deref().unwrap_or("sankofa_owner");
-            lines.push(format!(
-                "-- in the database of connection {}, by its owner:",
-                project.warehouse.connection
-            ));
+            let Some(warehouse) = &project.warehouse else { return lines };
+            let owner = warehouse.owner_role.as_deref().unwrap_or("sankofa_owner");
+            lines.push(format!("-- in the database of connection {}, by its owner:", warehouse.connection));
             lines.push(format!("DO $$ BEGIN EXECUTE format('GRANT CREATE, TEMPORARY ON DATABASE %I TO {}', current_database()); END $$;", quote(owner)));
             lines
         }
