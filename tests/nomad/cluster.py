@@ -254,7 +254,7 @@ class Cluster:
             if job["ParameterizedJob"] and not job["Dispatched"]:
                 job["Status"] = "dead" if not purge else job["Status"]
                 self.changed.notify_all()
-                return {**answer, "Index": self.index, "JobModifyIndex": self.index}
+                return {**answer, "EvalCreateIndex": self.index, "Index": self.index, "JobModifyIndex": self.index}
             job["purged"] = purge
             if purge:  # clients throw the allocation away a moment later, whether its task has ended or not
                 threading.Timer(0.3, job.__setitem__, ("logs_gone", True)).start()
@@ -377,7 +377,7 @@ class Cluster:
         elif doc["TriggeredBy"] == "queued-allocs":
             doc["FailedTGAllocs"] = {group["Name"]: why}
         else:
-            blocked = {**{k: doc[k] for k in ("JobID", "JobModifyIndex", "Namespace", "Priority", "Type")},
+            blocked = {**{k: doc[k] for k in ("JobID", "JobModifyIndex", "Namespace", "Priority", "Type") if k in doc},
                        "ID": str(uuid.uuid4()), "PreviousEval": doc["ID"], "Status": "blocked",
                        "StatusDescription": "created to place remaining allocations", "TriggeredBy": "queued-allocs",
                        "FailedTGAllocs": {group["Name"]: why}, "CreateTime": time.time_ns(),
@@ -463,6 +463,7 @@ class Cluster:
 
         def follow():
             later = self.evaluate(job, "alloc-reschedule", PreviousEval=first["ID"], wait=None,
+                                  SnapshotIndex=self.index,
                                   StatusDescription="created for delayed rescheduling", WaitUntil=self.moment(policy["Delay"]))
             first["NextEval"] = later["ID"]
             allocation.doc["FollowupEvalID"] = later["ID"]
@@ -495,7 +496,7 @@ class Cluster:
                         del self.allocs[allocation.id]
                     for doc in [e for e in self.evals.values() if e["JobID"] == job["ID"]]:
                         del self.evals[doc["ID"]]
-            for allocation in [a for a in self.allocs.values() if a.job.get("purged") and self.terminal(a.doc)]:
+            for allocation in [a for a in self.allocs.values() if a.job.get("purged")]:
                 del self.allocs[allocation.id]
             self.changed.notify_all()
 

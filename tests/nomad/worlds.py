@@ -133,12 +133,14 @@ class World:
         if line["status"] != 0 and not self.cluster.agent_up.is_set():
             self.stand_in.state = "none" if self.name.startswith("15a") else "ok"
             self.stand_in.control_agent("up")
-        if "cut by the client" in replay.said and line["request"]["method"] == "POST" and not self.cut:
+        if "cut by the client" in replay.said and not self.cut:
             self.cut = True
-            self.send_and_leave(replay, line)
+            later = replay.lines[replay.lines.index(line):]
+            self.send_and_leave(replay, next(l for l in later if l["request"]["method"] == "POST"))
         if self.name == "15e-leader-loss":
             said = str(line["body"])
-            self.stand_in.state = "none" if said == "No cluster leader" else \
+            nobody = said == "No cluster leader" or (line["headers"] or {}).get("X-Nomad-Knownleader") == "false"
+            self.stand_in.state = "none" if nobody else \
                 "lost" if said.startswith("rpc error: failed") else "ok"
             if said == "rpc error: EOF":
                 threading.Timer(0.3, self.stand_in.control_leader, ("lost",)).start()
