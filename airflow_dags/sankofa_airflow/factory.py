@@ -20,6 +20,7 @@ from sankofa_airflow.task import sankofa_task
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 RETRY_DELAY = timedelta(minutes=5)
 LONGEST_DELAY = timedelta(hours=1)
+BROKEN_RUNS = "0 */6 * * *"
 SUFFIX = ".lock.json"
 
 PARAMS = {
@@ -73,14 +74,18 @@ class BrokenLock(BaseOperator):
 
 
 def broken(dag_id: str, error: str) -> DAG:
-    """Return the red DAG of a lock: without schedule, tagged `broken`, its error in its title and docs."""
+    """Return the red DAG of a lock: tagged `broken`, its error in its title and docs.
+
+    It runs, and fails, four times a day: a lock that is torn must not be a silence.
+    """
     dag = DAG(
         dag_id,
-        schedule=None,
+        schedule=interval_timetable(BROKEN_RUNS, "UTC"),
         start_date=START,
         catchup=False,
+        max_active_runs=1,
         description=f"BROKEN: {error}"[:250],
-        doc_md=f"**This DAG does not run.**\n\n```\n{error}\n```\n\nThe last run's history stays; mend the lock.",
+        doc_md=f"**This DAG does not run.**\n\n```\n{error}\n```\n\nIts history stays; mend the lock, and it is what it was.",
         tags=["sankofa", "broken"],
         on_failure_callback=notifiers(all_settings.read()),
     )

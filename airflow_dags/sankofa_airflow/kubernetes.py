@@ -10,7 +10,7 @@ Holds: the result is the termination message: no sidecar, no exec. A pod that an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from kubernetes.client import ApiException
@@ -41,6 +41,8 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
     """
 
     template_fields = (*Launch.step_fields,)
+    template_ext = ()
+    template_fields_renderers: ClassVar[dict[str, str]] = {}
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
             image_pull_secrets=[k8s.V1LocalObjectReference(name) for name in settings.kubernetes_pull_secrets],
             base_container_name=CONTAINER,
             do_xcom_push=False,
+            deferrable=False,  # whatever [operators] default_deferrable says: it ends by another way
             on_finish_action="keep_pod",
             log_pod_spec_on_failure=False,
             startup_check_interval_seconds=1,

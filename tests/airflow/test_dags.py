@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sankofa_airflow.compat import AirflowFailException
 
 WORK = Path(os.environ["SANKOFA_WORK"])
 CHECKOUT = Path(os.environ["SANKOFA_CHECKOUT"])
@@ -84,6 +85,8 @@ def test_a_torn_lock_is_one_red_dag_with_its_error_and_the_others_are_as_they_we
         assert set(torn) == set(whole)
         assert [one for one in torn if "broken" in torn[one].tags] == ["sankofa_hr"]
         assert "cannot" in torn["sankofa_hr"].doc_md and "config compile" in torn["sankofa_hr"].doc_md
+        with pytest.raises(AirflowFailException, match="cannot.*config compile"):
+            torn["sankofa_hr"].tasks[0].execute({})
         assert torn["sankofa_records"].task_ids == whole["sankofa_records"].task_ids
         shutil.copy(locks / "hr.lock.json", lock)
 
@@ -214,6 +217,7 @@ def ended(one: subprocess.Popen[bytes]) -> int:
 def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata, locks, settings, school):
     settings(locks=str(locks))
     shutil.copy(DAG_FILE, WORK / "dags/sankofa.py")
+    school.psql("warehouse", sql="DROP SCHEMA IF EXISTS records, sankofa CASCADE")  # other tests have filled it
     run = airflow("dags", "test", "sankofa_records", "2026-01-02")
     assert ended(run) == 0, Path(run.log).read_text()[-4000:]
     states = dict(asked("SELECT task_id, state FROM task_instance WHERE dag_id = 'sankofa_records'"))
@@ -223,8 +227,11 @@ def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata,
     results = {task: json.loads(value) if isinstance(value, str) else value for task, value in results.items()}
     assert results["load"]["status"] in ("ok", "already_done") and results["load"]["rows"] > 0
     assert int(school.psql("warehouse", sql="SELECT count(*) FROM records.student")) > 0
-    text = Path(run.log).read_text()
-    assert "not-a-secret-test" not in text
+    kind = "asset" if asked("SELECT 1 FROM sqlite_master WHERE name = 'asset_event'") else "dataset"
+    events = dict(asked(f"SELECT a.uri, e.extra FROM {kind}_event e JOIN {kind} a ON a.id = e.{kind}_id WHERE a.uri LIKE '%/records%'"))
+    assert "sankofa://warehouse/records" in events and "sankofa://warehouse/records/student" in events, events
+    assert json.loads(events["sankofa://warehouse/records"])["changed"] > 0
+    assert "not-a-secret-test" not in Path(run.log).read_text()
 
 
 FAULTS = '''

@@ -60,7 +60,7 @@ def pod(status: int | None, message: str = "", reason: str = "", of_pod: str = "
 @pytest.mark.parametrize(
     ("ended", "kind", "word"),
     [
-        (pod(99, RESULT), AirflowSkipException, ""),
+        (pod(99, RESULT), AirflowSkipException, "nothing to do"),
         (pod(65, RESULT), AirflowFailException, "65"),
         (pod(75, RESULT), AirflowException, "75"),
         (pod(137, "", "OOMKilled"), AirflowException, "OOM killed"),

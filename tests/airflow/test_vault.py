@@ -18,13 +18,7 @@ from sankofa_airflow.compat import AirflowException, AirflowFailException
 
 PROGRAM = Path(os.environ["SANKOFA_TESTBED"]) / "vault/vault"
 
-POLICY = """
-path "auth/approle/role/sankofa-rows/secret-id" {
-  capabilities = ["update"]
-  min_wrapping_ttl = "1s"
-  max_wrapping_ttl = "5m"
-}
-"""
+POLICY = (Path(os.environ["SANKOFA_CHECKOUT"]) / "nomad/policies/airflow.hcl").read_text()
 
 
 @pytest.fixture(scope="module")
