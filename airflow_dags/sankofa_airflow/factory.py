@@ -128,7 +128,7 @@ def pipeline_dag(path: Path, settings: all_settings.Settings) -> DAG:
 
 
 def backups_dag(path: Path, settings: all_settings.Settings) -> DAG:
-    """Return the DAG of the backups that Airflow starts: one task a database, then what is not covered."""
+    """Return the DAG of the backups that Airflow starts: one task a database; then what no backup covers, and what is late."""
     databases = locks.read_backups(path)
     dag = DAG(
         "sankofa_backups",
@@ -142,12 +142,11 @@ def backups_dag(path: Path, settings: all_settings.Settings) -> DAG:
         default_args=task_defaults({}, settings),
         **late(settings),
     )
-    coverage = sankofa_task(
-        "coverage", "backups coverage", trigger_rule="all_done", timeout=timedelta(minutes=30), dag=dag
-    )
+    watch = {"trigger_rule": "all_done", "timeout": timedelta(minutes=30), "dag": dag}
+    after = [sankofa_task("coverage", "backups coverage", **watch), sankofa_task("status", "status", **watch)]
     for database in databases:
         limit = timedelta(seconds=min(database.expected_every_seconds, settings.timeout_minutes * 60))
-        sankofa_task(f"backup_{database.name}", "backup", database.name, timeout=limit, dag=dag) >> coverage
+        sankofa_task(f"backup_{database.name}", "backup", database.name, timeout=limit, dag=dag) >> after
     return dag
 
 

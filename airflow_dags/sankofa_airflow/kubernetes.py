@@ -83,6 +83,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
             **base,
         )
         self.finished: dict[str, Any] | None = None
+        self.is_over = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start or find the pod, follow it, delete it, and say how it ended."""
@@ -91,7 +92,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
         try:
             super().execute(context)
         except BaseException:
-            if self.finished is None and self.pod is not None:
+            if not self.is_over and self.pod is not None:
                 self.on_kill()
             raise
         context["ti"].xcom_push(key="return_value", value=self.finished or {})
@@ -146,6 +147,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
         end = end_of(remote_pod)
         if end.status is None and not end.cause:
             return  # it has not ended: whatever was raised says why
+        self.is_over = True
         self.delete(remote_pod)
         self.finished = self.finish(context, end)
 

@@ -143,7 +143,7 @@ def test_nothing_is_asked_of_anybody_while_a_dag_file_is_parsed(locks, settings,
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
     dags = dags_of(locks, settings)
     assert [one for one in dags if "broken" in dags[one].tags] == []
-    assert sorted(dags["sankofa_backups"].task_ids) == ["backup_hr", "coverage"]
+    assert sorted(dags["sankofa_backups"].task_ids) == ["backup_hr", "coverage", "status"]
 
 
 def test_no_pipeline_and_no_secret_is_in_a_serialized_dag(locks, settings, metadata):
