@@ -201,7 +201,7 @@ class Api(BaseHTTPRequestHandler):
 
     def do_job(self, query, body, namespace, job):
         found = self.wanted(namespace, job)
-        self.read(query, lambda: ({k: v for k, v in found.items() if k != "purged"}, found["ModifyIndex"]))
+        self.read(query, lambda: ({k: v for k, v in found.items() if k not in ("purged", "logs_gone")}, found["ModifyIndex"]))
 
     def do_summary(self, query, body, namespace, job):
         found = self.wanted(namespace, job)
@@ -261,7 +261,7 @@ class Api(BaseHTTPRequestHandler):
             doc = cluster.evaluate(found.job, "alloc-stop", wait=None)
 
             def replace():
-                cluster.want_stopped(found, "alloc not needed due to job update")
+                cluster.want_stopped(found, "alloc is being migrated")
                 cluster.place_or_block(found.job, doc, stop=1, before=found)
 
             cluster.publish(replace, after=0.003)
