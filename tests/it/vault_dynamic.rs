@@ -257,6 +257,7 @@ async fn a_signal_gives_the_users_back_too() {
     blocker.batch_execute("BEGIN; LOCK TABLE a IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let running = sankofa.spawn(&["sync", "p"]);
     while bed.users().await.len() < 2 {
+        assert!(!running.log_so_far().contains("error:"), "{}", running.log_so_far());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     running.signal(libc::SIGTERM);
@@ -291,6 +292,7 @@ async fn a_lease_that_is_lost_in_mid_dump_is_75_and_stores_no_backup() {
     let sankofa = sankofa.env("SANKOFA_PG_BIN", &programs);
     let running = sankofa.spawn(&["backup", "hr", "--skip-globals"]);
     while proxy.fired().is_empty() {
+        assert!(!running.log_so_far().contains("error:"), "{}", running.log_so_far());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     bed.vault.put(&format!("sys/leases/revoke-prefix/{path}"), json!({})).await;

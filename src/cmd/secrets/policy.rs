@@ -7,7 +7,6 @@ use crate::cmd::Context;
 use crate::config::model::{Pipeline, Project, SecretPlace};
 use crate::config::needs::{Class, needs};
 use crate::config::{load_pipeline, pipeline_names};
-use crate::error::classify;
 use crate::report::Report;
 use crate::secret::Asked;
 use crate::secret::vault::{Auth, Rights, Settings, Vault};
