@@ -9,6 +9,7 @@ pub mod progress;
 pub mod logging;
 pub mod stop;
 pub mod process;
+pub mod harden;
 
 pub mod secret;
 pub mod pg;
@@ -20,5 +21,6 @@ pub mod etl;
 pub mod backup;
 pub mod init;
 pub mod doctor;
+pub mod status;
 
 pub mod cmd;

@@ -53,7 +53,11 @@ type Pipelines = Vec<(String, Result<Pipeline, Failure>)>;
 
 fn pipelines(args: &Args, project: &Project, context: &Context) -> anyhow::Result<Pipelines> {
     let files = context.files();
-    let names = if args.pipelines.is_empty() { pipeline_names(&files)? } else { args.pipelines.clone() };
+    let names = match &args.pipelines[..] {
+        [] if project.warehouse.is_none() && !files.project_dir.join("pipelines").is_dir() => Vec::new(),
+        [] => pipeline_names(&files)?,
+        named => named.to_vec(),
+    };
     let read = |name: String| {
         let pipeline = load_pipeline(&files, project, &name).map_err(|error| classify(&error));
         (name, pipeline)

@@ -7,7 +7,9 @@
 
 pub mod arguments;
 pub mod help;
+pub mod launched;
 pub mod open;
+pub mod record;
 pub mod reference;
 pub mod result;
 
@@ -22,6 +24,7 @@ pub mod restore;
 pub mod drill;
 pub mod backups;
 pub mod state;
+pub mod status;
 pub mod secrets;
 pub mod doctor;
 pub mod config;
@@ -70,6 +73,7 @@ pub enum Command {
     Drill(drill::Args),
     Backups(backups::Args),
     State(state::Args),
+    Status(status::Args),
     Secrets(secrets::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -212,6 +216,7 @@ impl Command {
             Command::Drill(_) => "drill",
             Command::Backups(args) => args.name(),
             Command::State(args) => args.name(),
+            Command::Status(_) => "status",
             Command::Secrets(args) => args.name(),
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),
@@ -246,6 +251,7 @@ impl Command {
             Command::Drill(args) => drill::run(args, context).await,
             Command::Backups(args) => backups::run(args, context).await,
             Command::State(args) => state::run(args, context).await,
+            Command::Status(args) => status::run(args, context).await,
             Command::Secrets(args) => secrets::run(args, context).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Config(args) => config::run(args, context).await,

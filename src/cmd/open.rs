@@ -111,8 +111,8 @@ impl Open {
         let by_pipeline = self.pipeline.tables.iter().flat_map(|table| table.mask.values());
         let mut masks = by_pipeline.chain(self.project.guard.mask.iter().map(|(_, mask)| mask));
         let key = masks.any(|mask| *mask == Mask::Hmac).then_some(Asked::Variable(HMAC_KEY));
-        let ends = [&self.pipeline.source, &self.project.warehouse.connection];
-        let needed: Vec<_> = ends.into_iter().map(|id| Asked::Connection(id)).chain(key).collect();
+        let source = Asked::Connection(&self.pipeline.source);
+        let needed: Vec<_> = std::iter::once(source).chain(self.warehouse()).chain(key).collect();
         self.resolver.fetch_ahead(&needed).await;
     }
 
@@ -120,9 +120,12 @@ impl Open {
     pub async fn fetch_for_loading(&self) {
         let stage = self.project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
         let identity = stage.and_then(|stage| stage.identity.as_deref()).map(Asked::Variable);
-        let warehouse = Asked::Connection(&self.project.warehouse.connection);
-        let needed: Vec<_> = std::iter::once(warehouse).chain(identity).collect();
+        let needed: Vec<_> = self.warehouse().into_iter().chain(identity).collect();
         self.resolver.fetch_ahead(&needed).await;
+    }
+
+    fn warehouse(&self) -> Option<Asked<'_>> {
+        self.project.warehouse.as_ref().map(|warehouse| Asked::Connection(&warehouse.connection))
     }
 
     /// What the run needs of this process.

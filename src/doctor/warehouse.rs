@@ -14,7 +14,17 @@ const NAME: &str = concat!("sankofa/", env!("CARGO_PKG_VERSION"), " doctor");
 
 /// Asks everything about the warehouse.
 pub async fn examine(project: &Project, pipelines: &[&Pipeline], resolver: &Resolver) -> Findings {
-    let warehouse = &project.warehouse;
+    let warehouse = match project.warehouse() {
+        Ok(warehouse) => warehouse,
+        Err(missing) => {
+            let mut findings = Findings::about("warehouse");
+            match pipelines.is_empty() {
+                true => findings.ok("the project has none: it moves no rows"),
+                false => findings.failed(&missing),
+            }
+            return findings;
+        }
+    };
     let mut findings = Findings::about(format!("warehouse {}", warehouse.connection));
     let Some(connection) = findings.answer(resolver.connection(&warehouse.connection).await) else {
         return findings;
@@ -141,7 +151,7 @@ async fn rights(
         ),
         _ => findings.ok(format!("{role} may create what a run needs")),
     }
-    if let Some(after) = &project.warehouse.after_role {
+    if let Some(after) = project.warehouse.as_ref().and_then(|warehouse| warehouse.after_role.as_ref()) {
         let query = "SELECT pg_has_role((SELECT oid FROM pg_roles WHERE rolname = $1), 'MEMBER')";
         match truth(session, query, &[after]).await? {
             true => findings.ok(format!("`after:` SQL runs as {after}")),

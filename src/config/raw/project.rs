@@ -25,8 +25,8 @@ pub struct ProjectFile {
     /// Where backups and stages lie, by name.
     #[serde(default)]
     pub stores: Ordered<StoreKeys>,
-    /// The warehouse.
-    pub warehouse: WarehouseKeys,
+    /// The warehouse; a project that only backs up databases needs none.
+    pub warehouse: Option<WarehouseKeys>,
     /// Where `extract` puts what `validate` and `load` read.
     pub stage: Option<StageKeys>,
     /// What is backed up.
@@ -44,7 +44,7 @@ pub struct ProjectFile {
     pub environments: Ordered<Overlay>,
 }
 
-/// Keys of this file that differ in one environment.
+/// Keys of a file that differ in one environment.
 #[derive(Clone, Debug)]
 pub struct Overlay;
 

@@ -66,8 +66,8 @@ fn secrets(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Vec<SecretPlace
         .collect()
 }
 
-fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Warehouse, Fault> {
-    let keys = &raw.warehouse;
+fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Option<Warehouse>, Fault> {
+    let Some(keys) = &raw.warehouse else { return Ok(None) };
     at.id(&["warehouse", "connection"], &keys.connection)?;
     for (key, role) in [
         ("reader_role", &keys.reader_role),
@@ -76,12 +76,12 @@ fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Warehouse, Fault> {
     ] {
         role.as_ref().map_or(Ok(()), |role| at.identifier(&["warehouse", key], role))?;
     }
-    Ok(Warehouse {
+    Ok(Some(Warehouse {
         connection: keys.connection.clone(),
         reader_role: keys.reader_role.clone(),
         after_role: keys.after_role.clone(),
         owner_role: keys.owner_role.clone(),
-    })
+    }))
 }
 
 /// The store called `name`.

@@ -268,6 +268,9 @@ impl Fault {
     pub fn failure(&self, what: &str) -> anyhow::Error {
         let (kind, hint) = match (self.status, self.code.as_str()) {
             (_, "NoSuchBucket") => (Kind::Config, "Make the bucket, or correct its name in `stores`."),
+            (_, "NoSuchUpload") => {
+                (Kind::Temporary, "The unfinished upload is not there any more: the next run starts anew.")
+            }
             (_, "RequestTimeTooSkewed") => (Kind::Temporary, "The clock of this machine is wrong: set it."),
             (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch") => {
                 (Kind::Permission, "The key of the connection is wrong, or of another region or endpoint.")
