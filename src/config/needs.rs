@@ -74,7 +74,7 @@ pub fn needs(project: &Project, pipelines: &[Pipeline], class: Class) -> Needs {
 }
 
 fn rows(needs: &mut Needs, project: &Project, pipelines: &[Pipeline]) {
-    needs.connections.insert(project.warehouse.connection.clone());
+    needs.connections.extend(project.warehouse.iter().map(|warehouse| warehouse.connection.clone()));
     needs.connections.extend(pipelines.iter().map(|pipeline| pipeline.source.clone()));
     needs.variables.extend(project.stage.iter().filter_map(|stage| stage.identity.clone()));
     let of_tables =

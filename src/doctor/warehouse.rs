@@ -1,7 +1,7 @@
 //! The warehouse: reachable, ours, writable, and closed to readers where it has to be.
 
 use super::Findings;
-use crate::config::model::{Pipeline, Project, SecretPlace};
+use crate::config::model::{Pipeline, Project, SecretPlace, Warehouse};
 use crate::error::{Failure, Kind};
 use crate::etl::target;
 use crate::ledger::{self, STAGING_SCHEMA, lock, setup};
@@ -33,7 +33,7 @@ pub async fn examine(project: &Project, pipelines: &[&Pipeline], resolver: &Reso
         return findings;
     };
     super::source::version(&session, &mut findings);
-    owner(project, &mut findings);
+    owner(project, warehouse, &mut findings);
     let Some(writer) = findings.answer(target::bare(&connection, NAME).await) else { return findings };
     findings.ok("takes writes");
     pooler(&connection, &session, &mut findings).await;
@@ -50,8 +50,7 @@ pub async fn examine(project: &Project, pipelines: &[&Pipeline], resolver: &Reso
 }
 
 /// A user that Vault makes for a run and drops after it must own nothing.
-fn owner(project: &Project, findings: &mut Findings) {
-    let warehouse = &project.warehouse;
+fn owner(project: &Project, warehouse: &Warehouse, findings: &mut Findings) {
     let is_leased = project.secrets.iter().any(|place| match place {
         SecretPlace::Vault(settings) => settings.dynamic.contains_key(&warehouse.connection),
         _ => false,

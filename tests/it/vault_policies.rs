@@ -30,7 +30,7 @@ impl AtWork {
             sankofa.write("pipelines/p.yaml", text);
         }
         let printed = sankofa.run(&["secrets", "policy", "--class", class]).await.succeeds().json();
-        let paths = printed[class]["policies"][0]["paths"].as_object().unwrap().clone();
+        let paths = printed["classes"][class]["policies"][0]["paths"].as_object().unwrap().clone();
         let line = |(path, word): (&String, &serde_json::Value)| {
             format!("path \"{path}\" {{ capabilities = [{word}] }}")
         };
@@ -128,7 +128,7 @@ async fn every_line_of_the_backup_policy_is_needed_and_that_of_drill_reads_the_i
     let refused = work.sankofa.run(&["drill", "hr"]).await.exits(77);
     assert!(refused.stderr.contains("permission denied (403)"), "{}", refused.told());
     let printed = work.sankofa.run(&["secrets", "policy", "--class", "drill"]).await.succeeds().json();
-    let paths = printed["drill"]["policies"][0]["paths"].as_object().unwrap();
+    let paths = printed["classes"]["drill"]["policies"][0]["paths"].as_object().unwrap();
     let lines: Vec<String> =
         paths.iter().map(|(path, word)| format!("path \"{path}\" {{ capabilities = [{word}] }}")).collect();
     work.lines = lines;
@@ -145,7 +145,7 @@ async fn the_shipped_policies_are_those_of_the_example_project() {
         let file = format!("{}/nomad/policies/{class}.hcl", env!("CARGO_MANIFEST_DIR"));
         let shipped = std::fs::read_to_string(&file).unwrap_or_default();
         let shipped: Vec<&str> = shipped.lines().filter(|line| line.starts_with("path ")).collect();
-        let paths = printed[class]["policies"][0]["paths"].as_object().unwrap();
+        let paths = printed["classes"][class]["policies"][0]["paths"].as_object().unwrap();
         let lines: Vec<String> = paths
             .iter()
             .map(|(path, word)| format!("path \"{path}\" {{ capabilities = [{word}] }}"))

@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::secret::Asked;
 use crate::secret::vault::{Auth, Rights, Settings, Vault};
 use crate::table::quote;
-use serde_json::json;
+use serde_json::{Map, json};
 use std::collections::BTreeMap;
 
 /// Print the Vault policy and the grants that this project needs, and what differs from those in force
@@ -36,7 +36,7 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
     let pipelines: Vec<Pipeline> =
         names.iter().map(|name| load_pipeline(&files, &project, name)).collect::<anyhow::Result<_>>()?;
     let classes = args.class.map_or(Class::ALL.to_vec(), |class| vec![class]);
-    let (mut report, mut text) = (context.report(), String::new());
+    let (mut report, mut text, mut told) = (context.report(), String::new(), Map::new());
     for class in classes {
         let grants = grants(&project, &pipelines, class);
         let mut policies = Vec::new();
@@ -61,8 +61,9 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
         text.push_str(&format!("# class {}, PostgreSQL\n", class.word()));
         grants.iter().for_each(|line| text.push_str(&format!("# {line}\n")));
         text.push('\n');
-        report.extra.insert(class.word().to_owned(), json!({"policies": policies, "grants": grants}));
+        told.insert(class.word().to_owned(), json!({"policies": policies, "grants": grants}));
     }
+    report.extra.insert("classes".to_owned(), told.into());
     Ok(report.for_person(text))
 }
 
@@ -169,12 +170,12 @@ fn grants(project: &Project, pipelines: &[Pipeline], class: Class) -> Vec<String
                     format!("GRANT SELECT ON {schema}.{name} TO sankofa_rows;")
                 }));
             }
-            let owner = project.warehouse.owner_role.as_deref().unwrap_or("sankofa_owner");
-            lines.push(format!(
-                "-- in the database of connection {}, by its owner:",
-                project.warehouse.connection
-            ));
-            lines.push(format!("DO $$ BEGIN EXECUTE format('GRANT CREATE, TEMPORARY ON DATABASE %I TO {}', current_database()); END $$;", quote(owner)));
+            if let Some(warehouse) = &project.warehouse {
+                let owner = quote(warehouse.owner_role.as_deref().unwrap_or("sankofa_owner"));
+                let id = &warehouse.connection;
+                lines.push(format!("-- in the database of connection {id}, by its owner, for its name:"));
+                lines.push(format!("GRANT CREATE, TEMPORARY ON DATABASE ... TO {owner};"));
+            }
             lines
         }
         Class::Backup => vec![
