@@ -17,7 +17,7 @@ struct AtWork {
 impl AtWork {
     /// `more` follows the places in sankofa.yaml; `dynamic` is what is leased.
     async fn new(bed: Bed, class: &str, (dynamic, more): (&str, &str), pipeline: Option<&str>) -> AtWork {
-        let role = bed.vault.approle("", json!({})).await;
+        let role = bed.vault.approle("path \"nothing\" { capabilities = [\"read\"] }", json!({})).await;
         let secret_id = bed.vault.secret_id(&role).await;
         let auth = format!(
             "{{approle: {{role_id: \"{}\", secret_id_file: id, mount: {}}}}}",
