@@ -59,8 +59,6 @@ pub enum SecretPlace {
     Files(FilesPlace),
     /// HashiCorp Vault or OpenBao.
     Vault(Box<crate::secret::vault::Settings>),
-    /// A place this build cannot ask yet, by its word in the file.
-    NotYet(&'static str),
 }
 
 /// `files:` of `secrets:`.

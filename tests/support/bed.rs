@@ -61,6 +61,11 @@ pub fn vault() -> Option<PathBuf> {
     named.into_iter().chain(of_system).chain([own]).find(|path| path.is_file())
 }
 
+/// The folder of moto's Python packages; None where they could not be installed.
+pub fn moto() -> Option<PathBuf> {
+    Some(folder().join("moto")).filter(|path| path.exists())
+}
+
 /// A program that reads our backups without us, such as `age`: from the test bed, else from the system.
 pub fn foreign_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

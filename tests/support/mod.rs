@@ -20,12 +20,14 @@ mod dumps;
 mod frames;
 mod guard;
 pub mod leaks;
+pub mod moto;
 mod pooler;
 mod proxy;
 mod real;
 mod runner;
 mod s3;
 mod server;
+pub mod stand_in;
 mod standby;
 pub mod vault;
 
