@@ -1,7 +1,7 @@
 //! Every line of the policies that `secrets policy` prints is needed, and nothing else is.
 
 use super::vault_dynamic::Bed;
-use crate::support::vault::{Approle, unique};
+use crate::support::vault::{Approle, VaultServer, unique};
 use crate::support::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -117,7 +117,7 @@ async fn every_line_of_the_backup_policy_is_needed_and_that_of_drill_reads_the_i
     let drill = bed.database.connection_uri();
     bed.vault.write((&bed.mount, 2), "connections/drill_server", json!({ "conn_uri": drill })).await;
     let more = format!(
-        "stores: {{here: {{directory: store}}}}\nwarehouse: {{connection: none}}\ndrill: {{connection: drill_server}}\n\
+        "stores: {{here: {{directory: store}}}}\ndrill: {{connection: drill_server}}\n\
          backups:\n  defaults: {{store: here, encrypt_to: [{recipient}]}}\n  databases: {{hr: {{connection: src}}}}\n"
     );
     let mut work = AtWork::new(bed, "backup", (&format!("src: {path}"), &more), None).await;
@@ -152,4 +152,18 @@ async fn the_shipped_policies_are_those_of_the_example_project() {
             .collect();
         assert_eq!(shipped, lines, "{file}");
     }
+}
+
+#[tokio::test]
+async fn airflow_may_have_secret_ids_wrapped_only_and_reads_no_connection_of_a_class() {
+    let Some(server) = VaultServer::shared().await else { return };
+    let role = server.approle("path \"nothing\" { capabilities = [\"read\"] }", json!({})).await;
+    let path = format!("auth/{}/role/rows/secret-id", role.mount);
+    let shipped = include_str!("../../nomad/policies/airflow.hcl");
+    let policy = server.policy(&shipped.replace("auth/approle/role/sankofa-rows/secret-id", &path)).await;
+    let token = server.token(&[&policy], "1h", "1h").await;
+    assert_eq!(server.ask("PUT", &path, &token, Some(json!({}))).await.0, 403, "unwrapped");
+    assert_eq!(server.wrapped_as(&path, "60s", &token).await["wrap_info"]["creation_path"], json!(path));
+    assert_eq!(server.wrapped_as(&path, "1h", &token).await["wrap_info"], json!(null), "for too long");
+    assert_eq!(server.ask("GET", "airflow/data/connections/hr_db", &token, None).await.0, 403);
 }

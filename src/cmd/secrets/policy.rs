@@ -32,7 +32,8 @@ type Wanted = BTreeMap<String, &'static str>;
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
     let files = context.files();
     let project = context.project()?;
-    let names = pipeline_names(&files)?;
+    let moves_rows = project.warehouse.is_some() && args.class.is_none_or(|class| class == Class::Rows);
+    let names = if moves_rows { pipeline_names(&files)? } else { Vec::new() };
     let pipelines: Vec<Pipeline> =
         names.iter().map(|name| load_pipeline(&files, &project, name)).collect::<anyhow::Result<_>>()?;
     let classes = args.class.map_or(Class::ALL.to_vec(), |class| vec![class]);
