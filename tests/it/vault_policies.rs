@@ -63,7 +63,10 @@ impl AtWork {
             let ended = run().await;
             let is_warned = path.starts_with("sys/leases/") || path.starts_with("auth/token/");
             let ended = ended.exits(if is_warned { 0 } else { 77 });
-            assert!(ended.stderr.contains(path), "without {line}\n{}", ended.told());
+            // A token is renewed at half of its life, at the start only where a lease hangs on it.
+            let is_later =
+                path == "auth/token/renew-self" && !self.lines.iter().any(|line| line.contains("sys/leases"));
+            assert!(is_later || ended.stderr.contains(path), "without {line}\n{}", ended.told());
         }
         self.bed.until_no_user().await;
     }
