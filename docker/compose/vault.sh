@@ -22,10 +22,24 @@ printf '{"conn_type": "aws", "login": "%s", "password": "%s", "extra": "{\\"endp
     "$S3_KEY_ID" "$S3_SECRET_KEY" "$S3_URL" | vault kv put -mount=airflow connections/offsite -
 put variables/hmac_key value "$HMAC_KEY"
 
-for class in rows backup drill; do
-    vault policy write "sankofa-$class" "$policies/$class.hcl"
+# The shipped policy of a class, and what this demo has beyond DESIGN.md's example.
+policy_of() {
+    class=$1
+    shift
+    cat "$policies/$class.hcl"
+    for id in "$@"; do printf 'path "airflow/data/%s" { capabilities = ["read"] }\n' "$id"; done
+}
+give() {
+    class=$1
+    policy_of "$@" | vault policy write "sankofa-$class" -
     vault write "auth/approle/role/sankofa-$class" token_policies="sankofa-$class" token_ttl=20m token_max_ttl=8h >/dev/null
-done
+    # A role id is a name, not a secret: the launcher passes the secret id alone.
+    vault write "auth/approle/role/sankofa-$class/role-id" role_id="sankofa-$class" >/dev/null
+}
+give rows connections/records_db connections/service_desk_db
+give backup connections/hr_backup connections/records_backup connections/service_desk_backup connections/offsite
+give drill connections/drill_server connections/offsite
+
 vault policy write airflow "$policies/airflow.hcl"
 vault token lookup "$AIRFLOW_VAULT_TOKEN" >/dev/null 2>&1 ||
     printf '{"id": "%s", "policies": ["airflow"], "period": "24h"}' "$AIRFLOW_VAULT_TOKEN" | vault write auth/token/create - >/dev/null

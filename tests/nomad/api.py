@@ -211,7 +211,7 @@ class Api(BaseHTTPRequestHandler):
         if id == "abc":
             raise Refused(500, "alloc lookup failed: index error: UUID must be 36 characters")
         found = self.cluster.allocs.get(id)
-        if not found:
+        if not found or found.job.get("purged"):
             raise Refused(404, "alloc not found")
         self.read(query, lambda: (jobstub.whole(found), found.doc["ModifyIndex"]))
 

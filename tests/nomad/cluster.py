@@ -441,6 +441,7 @@ class Cluster:
         self.touch("allocs", doc, create=True)
         doc["ModifyTime"] = now
         allocation = self.allocs[doc["ID"]] = Allocation(self, job, group, node, doc)
+        allocation.job_then = {k: v for k, v in job.items() if k not in ("purged", "logs_gone")}
         self.settle(job)
         threading.Thread(target=allocation.run, daemon=True).start()
         return allocation

@@ -184,7 +184,7 @@ def same_log(want, ours):
 class Replay:
     """`world` is what happens outside HTTP: called with each event of `events_before`."""
 
-    def __init__(self, stand_in, lines, world, speed=1.0, patience=4.0):
+    def __init__(self, stand_in, lines, world, speed=1.0, patience=6.0):
         self.stand_in, self.lines, self.world = stand_in, lines, world
         self.speed, self.patience = speed, patience
         self.bindings, self.indexes, self.differences, self.streams = Bindings(), {}, [], {}
@@ -258,7 +258,10 @@ class Replay:
             free = [n for n in self.stand_in.cluster.nodes if n not in self.bindings.theirs]
             self.bindings.bind(id, free[0])
         found = re.search(r"/v1/allocation/([0-9a-f-]{36})/stop", asked["path"])
-        if found and found[1] not in self.bindings.ours and self.stand_in.cluster.allocs:  # nobody had asked for it
+        if found and found[1] not in self.bindings.ours:  # nobody had asked for it
+            for _ in range(20):
+                if not self.stand_in.cluster.step(0.2):
+                    break
             newest = max(self.stand_in.cluster.allocs.values(), key=lambda a: a.doc["CreateIndex"])
             self.bindings.bind(found[1], newest.id)
 
@@ -297,7 +300,7 @@ class Replay:
                 raise Different(f"header {name}: recorded {line['headers'].get(name)}, ours {headers.get(name)}")
         if ("X-Nomad-Index" in line["headers"]) != ("X-Nomad-Index" in headers):
             raise Different(f"header X-Nomad-Index: recorded {line['headers'].get('X-Nomad-Index')}")
-        if "/fs/logs/" in line["request"]["path"] and status == 200:
+        if "/fs/logs/" in line["request"]["path"] and status == 200 and "Content-Encoding" not in headers:
             self.compare_log(line, data)
         elif headers.get("Content-Encoding") != "gzip" and not re.search("/fs/ls/|/client/metadata|/agent/self|per_page",
                                                                          line["request"]["path"] + line["request"]["query"]):
@@ -310,6 +313,8 @@ class Replay:
                 recorded, ours = idle(recorded), idle(ours)
             if line["request"]["path"] == "/v1/jobs" and isinstance(recorded, list):
                 recorded, ours = self.known(recorded, ours)
+            if line["request"]["path"] == "/v1/nodes":  # of a node's fingerprint only what we show at all
+                recorded = [{k: v for k, v in node.items() if k in ours[0]} for node in recorded]
             unify(recorded, ours, bindings)
             self.bindings.ours, self.bindings.theirs = bindings.ours, bindings.theirs
         if "X-Nomad-Index" in headers:
@@ -333,7 +338,7 @@ class Replay:
         if isinstance(recorded, dict) or "follow" in query:
             return
         key = (asked["path"], "stdout" in asked["query"])
-        ours, place = data.decode(errors="backslashreplace"), int(query.get("offset", 0))
+        ours, place = data.decode(errors="backslashreplace"), int(query.get("offset") or 0)
         want = self.bindings.put(str(recorded))
         matched = same_log(want, ours)
         if matched is None:
