@@ -179,7 +179,10 @@ mod tests {
                 let first = memory.alloc(layout);
                 first.write_bytes(0x4d, size);
                 let moved = memory.realloc(first, layout, 2 * size);
-                assert!((0..size).all(|at| moved.add(at).read() == 0x4d), "{size}: what it held moves with it");
+                assert!(
+                    (0..size).all(|at| moved.add(at).read() == 0x4d),
+                    "{size}: what it held moves with it"
+                );
                 moved.add(size).write_bytes(0x4d, size);
                 let shrunk = memory.realloc(moved, Layout::from_size_align(2 * size, 8).unwrap(), size);
                 memory.dealloc(shrunk, layout);

@@ -86,7 +86,10 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals, ignored:
     };
     let shown = start_logging(&cli.global, format, variables.contains_key("NO_COLOR"));
     if !ignored.is_empty() {
-        warn!(variables = ignored.join(","), "variables that could change or weaken a connection are ignored");
+        warn!(
+            variables = ignored.join(","),
+            "variables that could change or weaken a connection are ignored"
+        );
     }
     let ending = Arc::new(Ending::new(outlet, cli.command.base(), format));
     let context = Context {

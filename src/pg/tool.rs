@@ -125,7 +125,9 @@ impl Tools {
     pub fn on(&self, program: Program, session: &ToolSession<'_>) -> Result<Prepared> {
         let mut prepared = self.alone(program);
         prepared.command.envs(session.environment()?);
-        if let Some(password) = session.params.password.as_ref().filter(|text| !text.expose_secret().is_empty()) {
+        if let Some(password) =
+            session.params.password.as_ref().filter(|text| !text.expose_secret().is_empty())
+        {
             prepared.password(Passfile::of(password)?);
         }
         prepared.arg("--no-password");
