@@ -47,9 +47,9 @@ impl Bench {
         let server = Server::new(major).start();
         server.sql("CREATE DATABASE hr").await;
         server.sql("CREATE DATABASE warehouse").await;
-        Database::named(&server, "hr").sql(ROWS).await;
+        sql_in(&server, "hr", ROWS).await;
         for (_, database, sql) in FILES {
-            Database::named(&server, database).sql(sql).await;
+            sql_in(&server, database, sql).await;
         }
         let b2 = B2::start();
         b2.bucket(BUCKET, BucketOptions::default());
@@ -102,8 +102,14 @@ impl Bench {
     }
 
     async fn sql(&self, database: &str, sql: &str) {
-        Database::named(&self.server, database).sql(sql).await;
+        sql_in(&self.server, database, sql).await;
     }
+}
+
+async fn sql_in(server: &Server, database: &str, sql: &str) {
+    let database = Database::named(server, database);
+    database.sql(sql).await;
+    database.forget();
 }
 
 /// Every command that asks a server for anything.
