@@ -13,5 +13,5 @@ GRANT marts TO sankofa_load;
 GRANT metabase TO marts;
 CREATE SCHEMA marts AUTHORIZATION marts;
 GRANT USAGE ON SCHEMA marts TO metabase;
--- A person or a dashboard logs in as a role of its own that is in metabase.
-GRANT CONNECT ON DATABASE warehouse TO metabase;
+-- A person or a dashboard logs in as a role of its own that is in metabase, and has CONNECT of its own: given
+-- to metabase it would be sankofa_load's too, through marts.

@@ -75,6 +75,13 @@ impl Sankofa {
         self
     }
 
+    /// Takes a variable out of the environment again.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Lets it run without the powers of root: as the servers' account when root runs the tests.
     #[must_use]
     pub fn by_ordinary_user(mut self) -> Self {
