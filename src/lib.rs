@@ -21,5 +21,6 @@ pub mod etl;
 pub mod backup;
 pub mod init;
 pub mod doctor;
+pub mod status;
 
 pub mod cmd;

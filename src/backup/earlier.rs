@@ -2,7 +2,7 @@
 //!
 //! In:    the store, the database's folder, the run's id.
 //! Out:   the backup that this very run has made already; a refusal to mix environments.
-//! Holds: at most two manifests are read, however many backups there are.
+//! Holds: at most two manifests are read, however many backups there are; no folder is used twice.
 //! Not here: what all of them are worth (`inventory`).
 
 use crate::backup::inventory::{self, State};
@@ -11,6 +11,7 @@ use crate::backup::names;
 use crate::error::Failure;
 use crate::store::Store;
 use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 /// The last part of the ids of all backups of this run: it tells where to look for an earlier try.
@@ -54,6 +55,29 @@ pub async fn look(
     Ok(None)
 }
 
+/// The first second from `at` on that names folders of this run in which nothing lies yet: an earlier
+/// try of the same second may have left its own, and nothing stored is ever replaced.
+///
+/// `homes` are (folder of the database or server, mark of the run in it).
+/// Cost: one small listing a home.
+///
+/// # Errors
+/// As the store; 75 when a whole minute is taken.
+pub async fn free_second(store: &dyn Store, homes: &[(String, String)], at: Timestamp) -> Result<Timestamp> {
+    for ahead in 0..60 {
+        let named = at.checked_add(SignedDuration::from_secs(ahead)).unwrap_or(at);
+        let mut is_free = true;
+        for (home, unique) in homes {
+            is_free &= store.list(&format!("{home}{}/", names::id(named, unique))).await?.is_empty();
+        }
+        if is_free {
+            return Ok(named);
+        }
+    }
+    let what = format!("cannot name the backup in {}: this run has used every second", store.place());
+    Err(Failure::temporary(what).hint("Try again in a minute.").into())
+}
+
 fn foreign(store: &dyn Store, environment: &str, other: &str) -> Failure {
     let place = store.place();
     Failure::config(format!("cannot back up into {place}: environment {other} keeps its backups there"))
@@ -63,6 +87,21 @@ fn foreign(store: &dyn Store, environment: &str, other: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_try_in_the_second_of_another_takes_the_next_that_is_free_in_all_its_folders() {
+        use crate::backup::inventory::tests::put;
+        let place = tempfile::tempdir().unwrap();
+        let store = crate::store::directory::Directory::new(place.path());
+        let at: Timestamp = "2026-11-21T16:05:00.9Z".parse().unwrap();
+        let homes = [("hr/".to_owned(), "ab".to_owned()), ("_servers/s/".to_owned(), "cd".to_owned())];
+        assert_eq!(free_second(&store, &homes, at).await.unwrap(), at);
+        put(&store, "hr/20261121T160500Z-ab/proof.age", b"x").await;
+        put(&store, "_servers/s/20261121T160501Z-cd/globals.sql.age", b"x").await;
+        put(&store, "hr/20261121T160502Z-other/proof.age", b"x").await;
+        let named = free_second(&store, &homes, at).await.unwrap();
+        assert_eq!(names::id(named, "ab"), "20261121T160502Z-ab");
+    }
 
     #[test]
     fn a_run_has_one_mark_and_another_run_another() {

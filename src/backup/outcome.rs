@@ -99,7 +99,7 @@ fn figures(mut report: Report, manifest: &Manifest, store: &dyn Store) -> Report
     report.rows = manifest.counts.rows;
     report.bytes = manifest.object.plain_bytes;
     let home = names::home(manifest.kind, &manifest.database);
-    let fields: [(&str, Value); 12] = [
+    let fields: [(&str, Value); 13] = [
         ("backup", json!(manifest.id)),
         ("place", json!(store.place())),
         ("folder", json!(format!("{home}{}/", manifest.id))),
@@ -110,6 +110,7 @@ fn figures(mut report: Report, manifest: &Manifest, store: &dyn Store) -> Report
         ("globals", json!(manifest.globals)),
         ("server_version", json!(manifest.source.server_version)),
         ("dumped_at", json!(manifest.started_at.to_string())),
+        ("stored_at", json!(manifest.finished_at.to_string())),
         ("left_out", json!(manifest.left_out)),
         ("timings_ms", json!(manifest.timings_ms)),
     ];

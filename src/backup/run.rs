@@ -68,6 +68,8 @@ struct Backup<'a> {
     source: Source,
     tools: Tools,
     started_at: Timestamp,
+    /// The second that its folders are named by: the first from the start on that is free.
+    named_at: Timestamp,
     warnings: Vec<String>,
 }
 
@@ -121,7 +123,22 @@ async fn open<'a>(
     source.facts.pg_dump_version.clone_from(&tools.version);
     let warnings = std::mem::take(&mut source.warnings);
     let started_at = now();
-    Ok(Backup { request, hands, store, recipients, source, tools, started_at, warnings })
+    let homes = [Kind::Database, Kind::Globals].map(|kind| folder_of(request, kind));
+    let named_at = earlier::free_second(&*store, &homes, started_at).await?;
+    Ok(Backup { request, hands, store, recipients, source, tools, started_at, named_at, warnings })
+}
+
+/// The folder of the database or of its server, and the mark of the run in it.
+fn folder_of(request: &Request<'_>, kind: Kind) -> (String, String) {
+    let (database, run_id) = (request.database, request.run_id);
+    match kind {
+        Kind::Database => (names::home(kind, &database.name), earlier::unique(run_id)),
+        // Two databases of one server may be backed up in the same second of the same run.
+        Kind::Globals => {
+            let unique = earlier::unique(&format!("{run_id} {}", database.name));
+            (names::home(kind, &database.connection), unique)
+        }
+    }
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -137,8 +154,8 @@ fn now() -> Timestamp {
 impl Backup<'_> {
     async fn run(self, report: Report, home: &str) -> Result<Report> {
         self.sweep(home).await;
-        let mut globals = self.folder(Kind::Globals, &self.request.database.connection);
-        let mut folder = self.folder(Kind::Database, &self.request.database.name);
+        let mut globals = self.folder(Kind::Globals);
+        let mut folder = self.folder(Kind::Database);
         let name = folder.name().to_owned();
         let (of_server, manifest, proof) = match self.keep(&mut globals, &mut folder).await {
             Ok(kept) => kept,
@@ -183,15 +200,10 @@ impl Backup<'_> {
         }
     }
 
-    /// A new folder of this run, for the database or the server called `name`.
-    fn folder(&self, kind: Kind, name: &str) -> Folder {
-        let run_id = self.request.run_id;
-        let unique = match kind {
-            Kind::Database => earlier::unique(run_id),
-            // Two databases of one server may be backed up in the same second of the same run.
-            Kind::Globals => earlier::unique(&format!("{run_id} {}", self.request.database.name)),
-        };
-        let name = format!("{}{}/", names::home(kind, name), names::id(self.started_at, &unique));
+    /// A new folder of this run, for the database or its server.
+    fn folder(&self, kind: Kind) -> Folder {
+        let (home, unique) = folder_of(self.request, kind);
+        let name = format!("{home}{}/", names::id(self.named_at, &unique));
         Folder::new(self.store.clone(), self.hands.stop, self.terms(), name)
     }
 

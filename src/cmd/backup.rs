@@ -2,12 +2,14 @@
 
 use super::Context;
 use super::arguments::{RunId, duration};
-use super::open::resolver;
+use super::record;
 use crate::backup::ping::{Event, Ping};
 use crate::backup::run::{self, Hands, Request};
+use crate::ledger::records;
 use crate::report::Report;
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
+use tokio_postgres::Client;
 
 /// Back up one database: dump, prove, compress, encrypt, store; the manifest comes last
 #[derive(clap::Args, Debug)]
@@ -47,7 +49,7 @@ fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
 /// 75, 77, 78, 65; see [`run::back_up`].
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let request = Request {
         database: run::named(&project.backups.databases, &args.database)?,
         environment: &project.environment,
@@ -64,15 +66,29 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         variables: &context.variables,
     };
     let ping = ping(&args, context)?;
-    let Some(ping) = ping else { return run::back_up(&request, &hands, context.report()).await };
     let on_stop = ping.clone();
-    let _told = context.stop.on_stop(async move { on_stop.tell(Event::Failure).await });
-    ping.tell(Event::Start).await;
-    let done = run::back_up(&request, &hands, context.report()).await;
-    if context.stop.reason().is_none() {
-        ping.tell(if done.is_ok() { Event::Success } else { Event::Failure }).await;
+    let _told = context.stop.on_stop(async move { tell(on_stop.as_ref(), Event::Failure).await });
+    tell(ping.as_ref(), Event::Start).await;
+    let mut done = run::back_up(&request, &hands, context.report()).await;
+    if context.stop.reason().is_some() {
+        return done;
+    }
+    tell(ping.as_ref(), if done.is_ok() { Event::Success } else { Event::Failure }).await;
+    if !args.dry_run {
+        let row = record::backup_run(request.database, request.run_id, &done, &context.base);
+        let noted = async |client: &Client| records::backup(client, &row).await;
+        let warning = record::note(&project, &resolver, noted).await;
+        if let Ok(report) = &mut done {
+            report.warnings.extend(warning);
+        }
     }
     done
+}
+
+async fn tell(ping: Option<&Ping>, event: Event) {
+    if let Some(ping) = ping {
+        ping.tell(event).await;
+    }
 }
 
 /// Where to ping, if anywhere: a run that only looks does not.

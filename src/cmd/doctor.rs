@@ -1,7 +1,6 @@
 //! `sankofa doctor`.
 
 use super::Context;
-use super::open::resolver;
 use crate::config::model::{Pipeline, Project};
 use crate::config::{load_pipeline, pipeline_names};
 use crate::doctor::{Diagnosis, examine, examine_backups};
@@ -37,7 +36,7 @@ pub enum Purpose {
 /// The most serious finding.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let mut diagnosis = Diagnosis { findings: Vec::new() };
     if args.purpose != Some(Purpose::Backup) {
         let pipelines = pipelines(&args, &project, context)?;
@@ -54,7 +53,11 @@ type Pipelines = Vec<(String, Result<Pipeline, Failure>)>;
 
 fn pipelines(args: &Args, project: &Project, context: &Context) -> anyhow::Result<Pipelines> {
     let files = context.files();
-    let names = if args.pipelines.is_empty() { pipeline_names(&files)? } else { args.pipelines.clone() };
+    let names = match &args.pipelines[..] {
+        [] if project.warehouse.is_none() && !files.project_dir.join("pipelines").is_dir() => Vec::new(),
+        [] => pipeline_names(&files)?,
+        named => named.to_vec(),
+    };
     let read = |name: String| {
         let pipeline = load_pipeline(&files, project, &name).map_err(|error| classify(&error));
         (name, pipeline)

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::arguments::RunId;
-use super::open::resolver;
+use super::record;
 use super::restore::{How, moment, phases, tools};
 use crate::backup::drill::{judge, keep, measured, of_run};
 use crate::backup::drills::{Drilled, SCHEMA};
@@ -16,9 +16,12 @@ use crate::backup::restore::target::Target;
 use crate::backup::run::named;
 use crate::config::model::{Database, Project};
 use crate::error::{Failure, classify};
+use crate::ledger::records;
 use crate::report::{Report, Status, duration as words, grouped};
+use crate::secret::Resolver;
 use jiff::Timestamp;
 use serde_json::json;
+use tokio_postgres::Client;
 use tracing::warn;
 
 /// Restore the newest backup into a scratch database, prove it equal, time it, drop it
@@ -49,20 +52,39 @@ pub struct Args {
 /// 65 when the rows differ or the restore takes longer than `restore_within`; else as `restore`.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
+    let started_at = Timestamp::now();
+    let mut noted = false;
+    let done = drill(&args, context, (&project, database), &resolver, &mut noted).await;
+    if let Err(error) = &done
+        && !(noted || args.dry_run || context.stop.reason().is_some())
+    {
+        let row = record::drill_failed(&database.name, args.run.as_str(), started_at, classify(error));
+        record::note(&project, &resolver, async |client: &Client| records::drill(client, &row).await).await;
+    }
+    done
+}
+
+async fn drill(
+    args: &Args,
+    context: &Context,
+    (project, database): (&Project, &Database),
+    resolver: &Resolver,
+    noted: &mut bool,
+) -> anyhow::Result<Report> {
     let choice = match (&args.backup, args.at) {
         (Some(id), _) => Choice::Id(id.clone()),
         (None, Some(time)) => Choice::At(time),
         (None, None) => Choice::Newest,
     };
-    let opened = Opened::open(database, &project.environment, &choice, &resolver).await?;
+    let opened = Opened::open(database, &project.environment, &choice, resolver).await?;
     if let Some(record) = of_run(&opened.drills, args.run.as_str()) {
         return Ok(told(context.report(), record, &[], Status::AlreadyDone));
     }
-    let target = look(&project, database, &resolver, &opened).await?;
+    let target = look(project, database, resolver, &opened).await?;
     let tools = tools(&opened.backup.manifest.source.pg_dump_version, context).await?;
-    let identities = args.how.identities(database, &opened, &resolver).await?;
+    let identities = args.how.identities(database, &opened, resolver).await?;
     if args.dry_run {
         return Ok(foreseen(context.report(), &opened, &target));
     }
@@ -75,9 +97,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         stop: &context.stop,
         shown: &context.shown,
     };
-    let wish = wish(&args);
+    let wish = wish(args);
     let restored = restore(&wish, &hands, &target).await?;
-    let record = record(&args, database, &project, (&opened, &target), (&restored, started_at));
+    let record = of_drill(args, database, project, (&opened, &target), (&restored, started_at));
     let mut report = told(context.report(), &record, &restored.not_covered, Status::Ok);
     phases(&mut report, &restored);
     report.warnings.extend(opened.warnings.iter().chain(&restored.warnings).cloned());
@@ -86,14 +108,19 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         warn!("{warning}");
         report.warnings.push(warning);
     }
-    judge(&record, &restored.different)?;
+    let judged = judge(&record, &restored.different);
+    let row = record::drill_run(&record, judged.as_ref().err());
+    let write = async |client: &Client| records::drill(client, &row).await;
+    report.warnings.extend(record::note(project, resolver, write).await);
+    *noted = true;
+    judged?;
     Ok(report)
 }
 
 async fn look(
     project: &Project,
     database: &Database,
-    resolver: &crate::secret::Resolver,
+    resolver: &Resolver,
     opened: &Opened,
 ) -> anyhow::Result<Target> {
     let Some(id) = &project.drill else {
@@ -126,7 +153,7 @@ fn wish(args: &Args) -> Wish {
     }
 }
 
-fn record(
+fn of_drill(
     args: &Args,
     database: &Database,
     project: &Project,

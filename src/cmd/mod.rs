@@ -7,7 +7,9 @@
 
 pub mod arguments;
 pub mod help;
+pub mod launched;
 pub mod open;
+pub mod record;
 pub mod reference;
 pub mod result;
 
@@ -22,6 +24,8 @@ pub mod restore;
 pub mod drill;
 pub mod backups;
 pub mod state;
+pub mod status;
+pub mod secrets;
 pub mod doctor;
 pub mod config;
 pub mod warehouse;
@@ -32,8 +36,10 @@ pub mod man;
 
 use crate::config::Files;
 use crate::config::model::{Pipeline, Project};
+use crate::error::Failure;
 use crate::progress::{Progress, Shown};
 use crate::report::Report;
+use crate::secret::Resolver;
 use crate::stop::StopSignal;
 use arguments::{Global, StepArgs};
 use std::collections::BTreeMap;
@@ -67,6 +73,8 @@ pub enum Command {
     Drill(drill::Args),
     Backups(backups::Args),
     State(state::Args),
+    Status(status::Args),
+    Secrets(secrets::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Warehouse(warehouse::Args),
@@ -88,6 +96,8 @@ pub struct Context {
     pub json: bool,
     /// The wish to stop, and what to clean up then.
     pub stop: StopSignal,
+    /// What asks for secrets, to be closed at the end.
+    pub opened: open::Opened,
     /// Where progress is shown.
     pub shown: Shown,
     /// What is known of the result before the command starts.
@@ -126,6 +136,14 @@ impl Context {
         let project = crate::config::load_project(&files)?;
         let pipeline = crate::config::load_pipeline(&files, &project, name)?;
         Ok((project, pipeline))
+    }
+
+    /// Where the secrets of `project` are asked for; closed at the end of the command.
+    ///
+    /// # Errors
+    /// As [`open::resolver`].
+    pub fn resolver(&self, project: &Project) -> Result<Resolver, Failure> {
+        self.opened.resolver(project, &self.stop)
     }
 
     /// Starts showing how far `what` is, such as `extracting hr`.
@@ -198,6 +216,8 @@ impl Command {
             Command::Drill(_) => "drill",
             Command::Backups(args) => args.name(),
             Command::State(args) => args.name(),
+            Command::Status(_) => "status",
+            Command::Secrets(args) => args.name(),
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),
             Command::Warehouse(args) => args.name(),
@@ -213,6 +233,12 @@ impl Command {
     /// # Errors
     /// The command's own; see [`crate::error::classify`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Report> {
+        let done = context.opened.judge(self.begin(context).await).await;
+        context.opened.close().await;
+        done
+    }
+
+    async fn begin(self, context: &Context) -> anyhow::Result<Report> {
         match self {
             Command::Init(args) => init::run(args, context).await,
             Command::Plan(args) => plan::run(args, context).await,
@@ -225,6 +251,8 @@ impl Command {
             Command::Drill(args) => drill::run(args, context).await,
             Command::Backups(args) => backups::run(args, context).await,
             Command::State(args) => state::run(args, context).await,
+            Command::Status(args) => status::run(args, context).await,
+            Command::Secrets(args) => secrets::run(args, context).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Config(args) => config::run(args, context).await,
             Command::Warehouse(args) => warehouse::run(args, context).await,

@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::arguments::duration;
-use super::open::resolver;
 use crate::etl::prune::{HISTORY, Pruned, prune};
 use crate::report::{Report, grouped, size};
 use serde_json::json;
@@ -11,8 +10,8 @@ use std::time::Duration;
 /// Delete stages, ledger rows and records that are past their retention
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// How long the ledger remembers runs, figures and check results; the newest 20 runs of each
-    /// pipeline always stay [default: 400d]
+    /// How long the ledger remembers runs, figures, check results, backups and drills; the newest 20 of
+    /// each pipeline and database always stay [default: 400d]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub history: Option<Duration>,
     /// Show what would be done and touch nothing
@@ -26,7 +25,7 @@ pub struct Args {
 /// When the store or the warehouse cannot be reached.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let pruned = prune(&project, &resolver, args.history.unwrap_or(HISTORY), args.dry_run).await?;
     let mut report = context.report();
     let bytes: u64 = pruned.stages.iter().map(|(_, bytes)| bytes).sum();
@@ -39,6 +38,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         ("staging_tables", json!(pruned.tables)),
         ("runs_forgotten", json!(pruned.runs)),
         ("checks_forgotten", json!(pruned.checks)),
+        ("records_forgotten", json!(pruned.records)),
     ] {
         report.extra.insert(name.to_owned(), value);
     }
@@ -55,13 +55,15 @@ fn words(pruned: &Pruned, bytes: u64, dry_run: bool) -> String {
         text.push_str(&format!("  staging table {table}\n"));
     }
     text.push_str(&format!(
-        "prune: {verb}: stages {} ({}, {} stay), staging tables {}, runs {}, check results {}\n",
+        "prune: {verb}: stages {} ({}, {} stay), staging tables {}, runs {}, check results {}, \
+         records of backups and drills {}\n",
         pruned.stages.len(),
         size(bytes),
         pruned.stages_kept,
         pruned.tables.len(),
         grouped(pruned.runs),
         grouped(pruned.checks),
+        grouped(pruned.records),
     ));
     text
 }

@@ -1,7 +1,6 @@
 //! `sankofa warehouse init|upgrade`.
 
 use super::Context;
-use super::open::resolver;
 use crate::config::model::Project;
 use crate::etl::target;
 use crate::ledger;
@@ -53,8 +52,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         Action::Init(change) => (Task::Init, change),
         Action::Upgrade(change) => (Task::Upgrade, change),
     };
-    let warehouse = &project.warehouse;
-    let connection = resolver(&project)?.connection(&warehouse.connection).await?;
+    let warehouse = project.warehouse()?;
+    let connection = context.resolver(&project)?.connection(&warehouse.connection).await?;
     let session = target::bare(&connection, "sankofa warehouse").await?;
     let done = setup::set_up(&session, warehouse, &project.environment, (task, change.dry_run)).await?;
     let mut report = context.report();
@@ -92,12 +91,12 @@ fn words(done: &Done, project: &Project, dry_run: bool) -> String {
     if done.before > 0 && done.after < ledger::version() {
         text.push_str("It is older than this program: run `sankofa warehouse upgrade`.\n");
     }
-    if let Some(reader) = &project.warehouse.reader_role {
+    if let Some(reader) = project.warehouse.as_ref().and_then(|warehouse| warehouse.reader_role.as_ref()) {
         let verb = match done.admitted {
             true => would("may now read", "would be let to read"),
             false => "may read".to_owned(),
         };
-        text.push_str(&format!("{reader} {verb} its views (runs, tables, watermarks, contracts, checks).\n"));
+        text.push_str(&format!("{reader} {verb} its views ({}).\n", ledger::VIEWS.join(", ")));
     }
     text
 }

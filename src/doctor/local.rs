@@ -20,7 +20,7 @@ const FREE_BYTES: u64 = 1 << 30;
 pub fn files(project: &Project, pipelines: &[(String, Result<Pipeline, Failure>)]) -> Findings {
     let mut findings = Findings::about("project");
     findings.ok(format!("sankofa.yaml, environment {}", project.environment));
-    if pipelines.is_empty() {
+    if pipelines.is_empty() && project.warehouse.is_some() {
         findings.warn("there is no pipeline", "Write pipelines/NAME.yaml, or let `sankofa init` do it.");
     }
     for (name, read) in pipelines {

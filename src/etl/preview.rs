@@ -69,9 +69,9 @@ pub struct Preview {
 /// # Errors
 /// What makes every table fail: an unreachable server, another environment's ledger, a missing secret.
 pub async fn preview(request: &Request<'_>, hands: &Hands<'_>) -> Result<Preview> {
-    let connection = hands.resolver.connection(&request.project.warehouse.connection).await?;
-    let warehouse =
-        target::look(&connection, &request.project.warehouse, &request.application_name()).await?;
+    let settings = request.project.warehouse()?;
+    let connection = hands.resolver.connection(&settings.connection).await?;
+    let warehouse = target::look(&connection, settings, &request.application_name()).await?;
     let found = ledger::look(&warehouse.client).await?;
     let mut known = Known::default();
     if found.version > 0 {

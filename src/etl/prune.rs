@@ -11,7 +11,7 @@ use crate::config::model::Project;
 use crate::error::Failure;
 use crate::etl::{stage, staging, target};
 use crate::ledger::history::{self, PastRun};
-use crate::ledger::{self, STAGING_SCHEMA, lock};
+use crate::ledger::{self, STAGING_SCHEMA, lock, records};
 use crate::pg::Session;
 use crate::secret::Resolver;
 use crate::table::quote;
@@ -54,6 +54,8 @@ pub struct Pruned {
     pub runs: u64,
     /// Check results forgotten with them.
     pub checks: u64,
+    /// Records of backups, verifications, drills and coverage forgotten.
+    pub records: u64,
 }
 
 /// Whether the stage of `run` is needed no more at `now`.
@@ -76,9 +78,9 @@ pub async fn prune(
     history_for: Duration,
     dry_run: bool,
 ) -> Result<Pruned> {
-    let connection = resolver.connection(&project.warehouse.connection).await?;
+    let connection = resolver.connection(&project.warehouse()?.connection).await?;
     let name = format!("sankofa/{} prune", env!("CARGO_PKG_VERSION"));
-    let session = target::acting(&connection, &project.warehouse, &name, dry_run).await?;
+    let session = target::acting(&connection, project.warehouse()?, &name, dry_run).await?;
     let found = ledger::look(&session.client).await?;
     let mut pruned = Pruned::default();
     let mut runs = Vec::new();
@@ -91,6 +93,7 @@ pub async fn prune(
         pruned.tables = leftovers(&session, &runs, dry_run).await?;
         (pruned.runs, pruned.checks) =
             history::forget(&session.client, history_for.as_secs_f64(), dry_run).await?;
+        pruned.records = records::forget(&session.client, history_for.as_secs_f64(), dry_run).await?;
     }
     Ok(pruned)
 }

@@ -60,9 +60,9 @@ impl Reset<'_> {
     /// 2 for a point of the wrong kind; 65 for a table without a watermark; 75 while a run holds the
     /// lock; as [`target::open`].
     pub async fn run(&self, resolver: &Resolver) -> Result<Done> {
-        let connection = resolver.connection(&self.project.warehouse.connection).await?;
+        let connection = resolver.connection(&self.project.warehouse()?.connection).await?;
         let name = format!("sankofa/{} state reset {}", env!("CARGO_PKG_VERSION"), self.pipeline.name);
-        let looking = target::look(&connection, &self.project.warehouse, &name).await?;
+        let looking = target::look(&connection, self.project.warehouse()?, &name).await?;
         let found = ledger::look(&looking.client).await?;
         if found.version == 0 {
             return self.unknown();
@@ -73,7 +73,7 @@ impl Reset<'_> {
         }
         drop(looking);
         let opening = Opening {
-            warehouse: &self.project.warehouse,
+            warehouse: self.project.warehouse()?,
             environment: &self.project.environment,
             pipeline: &self.pipeline.name,
             application_name: &name,

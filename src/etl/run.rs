@@ -88,14 +88,14 @@ impl<'a> Request<'a> {
         )
     }
 
-    fn opening<'b>(&'b self, application_name: &'b str) -> Opening<'b> {
-        Opening {
-            warehouse: &self.project.warehouse,
+    fn opening<'b>(&'b self, application_name: &'b str) -> Result<Opening<'b>> {
+        Ok(Opening {
+            warehouse: self.project.warehouse()?,
             environment: &self.project.environment,
             pipeline: &self.pipeline.name,
             application_name,
             take_over: self.take_over,
-        }
+        })
     }
 
     /// Opens the warehouse, takes the lock, begins the run; `Err` of the inner result is the report
@@ -104,9 +104,9 @@ impl<'a> Request<'a> {
     /// # Errors
     /// As [`target::open`] and [`run::begin`].
     pub async fn open(&self, hands: &Hands<'_>, way: Way, report: &Report) -> Result<Result<Opened, Report>> {
-        let connection = hands.resolver.connection(&self.project.warehouse.connection).await?;
+        let connection = hands.resolver.connection(&self.project.warehouse()?.connection).await?;
         let name = self.application_name();
-        let target = target::open(&connection, &self.opening(&name)).await?;
+        let target = target::open(&connection, &self.opening(&name)?).await?;
         // Not the second session: it has the last word.
         let cancelling = Cancelling::on(hands.stop);
         cancelling.add(&target.publisher);
@@ -173,7 +173,7 @@ impl<'a> Request<'a> {
     /// As [`target::writer`].
     pub async fn writers(&self, opened: &Opened, count: usize) -> Result<Vec<Session>> {
         let name = self.application_name();
-        let opening = self.opening(&name);
+        let opening = self.opening(&name)?;
         let encoding = self.pipeline.encoding.as_deref();
         let sessions =
             (0..count).map(|_| target::writer(&opened.connection, &opening, &opened.target, encoding));
@@ -205,7 +205,7 @@ impl<'a> Request<'a> {
                 session: &opened.target.publisher,
                 run: opened.run,
                 pipeline: self.pipeline,
-                warehouse: &self.project.warehouse,
+                warehouse: self.project.warehouse()?,
                 tables,
                 facts,
                 allow_deletes: self.allow_deletes,
@@ -248,7 +248,7 @@ impl<'a> Request<'a> {
             return Ok(None);
         }
         let asking =
-            target::look(&opened.connection, &self.project.warehouse, &self.application_name()).await?;
+            target::look(&opened.connection, self.project.warehouse()?, &self.application_name()).await?;
         run::recorded(&asking.client, opened.run).await
     }
 }

@@ -44,9 +44,9 @@ pub struct Standing {
 /// # Errors
 /// 78 for the ledger of another environment; as the warehouse fails.
 pub async fn look(project: &Project, pipeline: &Pipeline, resolver: &Resolver) -> Result<Standing> {
-    let connection = resolver.connection(&project.warehouse.connection).await?;
+    let connection = resolver.connection(&project.warehouse()?.connection).await?;
     let name = format!("sankofa/{} state show {}", env!("CARGO_PKG_VERSION"), pipeline.name);
-    let session = target::look(&connection, &project.warehouse, &name).await?;
+    let session = target::look(&connection, project.warehouse()?, &name).await?;
     let found = ledger::look(&session.client).await?;
     let mut standing = Standing {
         pipeline: pipeline.name.clone(),

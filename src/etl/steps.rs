@@ -171,7 +171,7 @@ impl StageJob<'_> {
         let rehearse = specs.iter().zip(&self.manifest.plans).any(|(spec, plan)| asks(spec, plan));
         let checked = if rehearse {
             self.fill().await?;
-            self.publication(&specs, false).rehearse().await?
+            self.publication(&specs, false)?.rehearse().await?
         } else {
             inspect::read_through(self.request, self.hands, self.manifest).await?;
             self.known(&specs)
@@ -196,18 +196,18 @@ impl StageJob<'_> {
         Ok(done)
     }
 
-    fn publication<'b>(&'b self, specs: &[&'b TableSpec], last: bool) -> Publication<'b> {
+    fn publication<'b>(&'b self, specs: &[&'b TableSpec], last: bool) -> Result<Publication<'b>, Failure> {
         let manifest = self.manifest;
-        Publication {
+        Ok(Publication {
             session: &self.opened.target.publisher,
             run: self.opened.run,
             pipeline: self.request.pipeline,
-            warehouse: &self.request.project.warehouse,
+            warehouse: self.request.project.warehouse()?,
             tables: jobs(&manifest.plans, specs, &manifest.extracted, &manifest.caps),
             facts: &manifest.facts,
             allow_deletes: self.request.allow_deletes,
             last,
-        }
+        })
     }
 
     /// A stage of another environment, another ledger, or from before the guard said never.

@@ -8,6 +8,8 @@
 
 pub mod history;
 pub mod lock;
+pub mod overview;
+pub mod records;
 pub mod run;
 pub mod setup;
 pub mod state;
@@ -19,11 +21,12 @@ use anyhow::Result;
 use tokio_postgres::Client;
 
 /// All migrations, in order: the schema's version is their number.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 /// Oldest binary that may use the newest schema.
 const MIN_BINARY: &str = "0.1.0";
 /// The views that a reader may see: none of them names a person.
-pub const VIEWS: &[&str] = &["runs", "tables", "watermarks", "contracts", "checks"];
+pub const VIEWS: &[&str] =
+    &["runs", "tables", "watermarks", "contracts", "checks", "freshness", "backups", "drills", "coverage"];
 /// Schema of rows on their way.
 pub const STAGING_SCHEMA: &str = "sankofa_stage";
 

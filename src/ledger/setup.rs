@@ -55,8 +55,8 @@ pub async fn set_up(
     if dry_run {
         let admitted = match reader {
             Some(_) if found.version == 0 => true,
-            Some(reader) => !sees_views(&session.client, reader).await?,
-            None => false,
+            Some(reader) if after >= version() => !sees_views(&session.client, reader).await?,
+            _ => false,
         };
         return Ok(Done { before: found.version, after, admitted });
     }
@@ -64,7 +64,8 @@ pub async fn set_up(
         upgrade(&session.client, environment, warehouse.owner_role.as_deref()).await?;
     }
     let admitted = match reader {
-        Some(reader) if !sees_views(&session.client, reader).await? => {
+        // An older schema lacks views that are granted: `upgrade` is what it needs first.
+        Some(reader) if after >= version() && !sees_views(&session.client, reader).await? => {
             grant_reader(&session.client, reader).await?;
             true
         }
@@ -117,7 +118,8 @@ async fn refuse_unknown(client: &Client, reader: &str) -> Result<()> {
 /// As [`public::failure`].
 pub async fn sees_views(client: &Client, reader: &str) -> Result<bool> {
     let query = "SELECT pg_catalog.has_schema_privilege($1::text, 'sankofa', 'USAGE')
-        AND pg_catalog.bool_and(pg_catalog.has_table_privilege($1::text, 'sankofa.' || v.name, 'SELECT'))
+        AND pg_catalog.bool_and(coalesce(pg_catalog.has_table_privilege($1::text,
+            pg_catalog.to_regclass('sankofa.' || v.name), 'SELECT'), false))
         FROM pg_catalog.unnest($2::text[]) AS v(name)";
     let cannot = "cannot see what the reader_role may read";
     let row =

@@ -68,7 +68,23 @@ impl SessionOptions {
 /// 78: no such database; a certificate of the server that does not verify (expired, wrong name,
 /// unknown authority: neither a retry nor a grant mends it); an option that the server or a
 /// pooler refuses; a connection that [`ConnectParams::of`] refuses.
+///
+/// A login or password that is refused (28P01, 28000) may have been rotated since the places were
+/// asked for it: they are asked once more, and tried once more if they say another.
 pub async fn connect(connection: &Connection, options: &SessionOptions) -> anyhow::Result<Session> {
+    let tried = connection.newest();
+    let refused = match open(connection, options).await {
+        Err(error) if matches!(public::sqlstate(&error).as_deref(), Some("28P01" | "28000")) => error,
+        other => return other,
+    };
+    match connection.ask_anew(tried).await {
+        Ok(true) => open(connection, options).await,
+        Ok(false) => Err(refused),
+        Err(why) => Err(why.context(format!("cannot connect to {}", connection.id))),
+    }
+}
+
+async fn open(connection: &Connection, options: &SessionOptions) -> anyhow::Result<Session> {
     let params = ConnectParams::of(connection)?;
     let tls = tls::connector(&params.tls).map_err(|mut failure| {
         failure.what = format!("cannot use connection {}: {}", params.id, failure.what);

@@ -5,14 +5,20 @@
 //! Holds: nothing here prints a secret; an id is asked for once per process.
 //! Not here: what PostgreSQL makes of a connection (`pg::params`).
 
+pub mod aws;
 mod connection;
 mod environment;
+mod files;
 pub mod grammar;
 mod place;
+mod renewal;
 mod resolver;
 mod url;
+pub mod vault;
+mod wipe;
 
 pub use connection::{Connection, UnusableExtra};
 pub use environment::Environment;
-pub use place::{Answer, Asked, Place};
+pub use files::Files;
+pub use place::{Answer, Asked, Credentials, Place};
 pub use resolver::Resolver;

@@ -419,8 +419,6 @@ async fn a_killed_sankofa_leaves_no_manifest_and_no_pg_dump_and_the_same_run_is_
     }
     proxy.up();
     proxy.cut();
-    // A folder's name has whole seconds and the run in it, and nothing stored is ever replaced.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
     let again = bed.backup(&["--run", "one", "--take-over"]).await.succeeds();
     assert_eq!(again.json()["status"], "ok");
     assert_eq!(bed.manifests(Kind::Database).len(), 1);

@@ -1,6 +1,7 @@
 //! What an operator runs beside the nightly runs: plan, state, warehouse, prune, doctor.
 
 use crate::support::*;
+use sankofa::ledger::version;
 use serde_json::Value;
 
 const PROJECT: &str = "version: 1\nsecrets: [environment]\nstores: {local: {directory: ./stage}}\n\
@@ -202,12 +203,12 @@ async fn warehouse_init_makes_the_ledger_once_and_other_versions_and_environment
         let dry = bench.run(&["warehouse", "init", "--dry-run"]).await.succeeds();
         assert_eq!(
             (dry.json()["version"].clone(), bench.ledger_exists().await.as_str()),
-            (1.into(), "false")
+            (version().into(), "false")
         );
         let done = bench.run(&["warehouse", "init"]).await.succeeds().json();
-        assert_eq!((&done["version_before"], &done["version"]), (&0.into(), &1.into()));
+        assert_eq!((&done["version_before"], &done["version"]), (&0.into(), &version().into()));
         let done = bench.run(&["warehouse", "init"]).await.succeeds().json();
-        assert_eq!(done["version_before"], 1);
+        assert_eq!(done["version_before"], version());
 
         bench.warehouse.sql("UPDATE sankofa.meta SET environment = 'prod'").await;
         for command in
@@ -238,7 +239,7 @@ async fn the_owner_role_owns_the_ledger_and_the_reader_sees_views_but_no_base_ta
     let owned = "SELECT relowner::regrole::text FROM pg_class WHERE oid = 'sankofa.run'::regclass";
     assert_eq!(bench.warehouse.value(owned).await, owner);
     let client = bench.warehouse.connect_as(&reader).await;
-    for view in ["runs", "tables", "watermarks", "contracts", "checks"] {
+    for view in sankofa::ledger::VIEWS {
         client.batch_execute(&format!("SELECT * FROM sankofa.{view}")).await.unwrap();
     }
     for table in ["run", "table_run", "table_state", "contract", "check_result", "meta"] {

@@ -209,6 +209,11 @@ impl Running {
         }
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("asking for its status").is_none()
+    }
+
     /// What it has logged so far.
     pub fn log_so_far(&self) -> String {
         self.stderr.text()

@@ -2,11 +2,14 @@
 
 use super::Open;
 use crate::backup::coverage::{Row, Verdict, judge, look};
+use crate::cmd::record;
 use crate::error::Failure;
+use crate::ledger::records;
 use crate::report::Report;
 use crate::report::lines::{columns, span};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio_postgres::Client;
 
 /// Names in the sentence of a failure.
 const NAMED: usize = 5;
@@ -35,6 +38,9 @@ pub async fn run(open: &Open<'_>) -> anyhow::Result<Report> {
         let what = "`servers:` names none: databases that nobody has listed are not looked for";
         report.warnings.push(what.to_owned());
     }
+    let found: Vec<Value> = rows.iter().map(to_row).collect();
+    let write = async |client: &Client| records::coverage(client, &Value::Array(found)).await;
+    report.warnings.extend(record::note(&open.project, &open.resolver, write).await);
     // What matters comes first, should not all of it fit.
     let first = gaps.iter().copied().chain(rows.iter().filter(|row| row.verdict != Verdict::Gap));
     report.extra.insert("databases".into(), first.map(to_json).collect());
@@ -46,7 +52,17 @@ pub async fn run(open: &Open<'_>) -> anyhow::Result<Report> {
     Ok(report.for_person(text))
 }
 
-fn to_json(row: &Row) -> serde_json::Value {
+/// As view `coverage` has it.
+fn to_row(row: &Row) -> Value {
+    json!({
+        "server": row.server, "database_name": row.database, "backed_up_as": row.listed,
+        "newest_at": row.newest_at, "age_s": row.age_s.map(|(age, _)| age),
+        "expected_every_s": row.age_s.map(|(_, limit)| limit),
+        "verdict": row.verdict.word().to_lowercase(), "said": row.said,
+    })
+}
+
+fn to_json(row: &Row) -> Value {
     json!({
         "server": row.server, "database": row.database, "backed_up_as": row.listed,
         "newest_at": row.newest_at, "age_s": row.age_s.map(|(age, _)| age),

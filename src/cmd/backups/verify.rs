@@ -6,12 +6,15 @@ use crate::backup::manifest::Kind;
 use crate::backup::seal::Identities;
 use crate::backup::verify::{Checked, verify};
 use crate::backup::{names, stores};
+use crate::cmd::record;
 use crate::config::model::Database;
 use crate::error::{Failure, Kind as ErrorKind, classify, most_serious, nearest_hint};
+use crate::ledger::records::{self, Verification};
 use crate::report::{Report, grouped, plain, size};
 use crate::store::Store;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio_postgres::Client;
 
 /// Read whole backups back and compare every byte with its hash, without a database
 ///
@@ -32,6 +35,8 @@ pub struct Args {
 /// What became of one backup.
 struct Outcome {
     folder: String,
+    /// Name of its database, and its id.
+    of: Option<(String, String)>,
     checked: Result<Checked, Failure>,
 }
 
@@ -44,7 +49,16 @@ pub async fn run(args: &Args, open: &Open<'_>) -> anyhow::Result<Report> {
             outcomes.extend(of_database(args, open, &store, database).await?);
         }
     }
-    Ok(report(open, &outcomes))
+    let mut report = report(open, &outcomes);
+    let rows: Vec<Verification> = outcomes.iter().filter_map(Outcome::row).collect();
+    let write = async |client: &Client| {
+        for row in &rows {
+            records::verification(client, row).await?;
+        }
+        Ok(())
+    };
+    report.warnings.extend(record::note(&open.project, &open.resolver, write).await);
+    Ok(report)
 }
 
 async fn of_database(
@@ -69,14 +83,14 @@ async fn of_database(
         chosen.truncate(1);
         if chosen.is_empty() {
             let what = format!("cannot verify {}: there is no good backup", database.name);
-            outcomes.push(Outcome { folder: home.clone(), checked: Err(Failure::data(what)) });
+            outcomes.push(Outcome { folder: home.clone(), of: None, checked: Err(Failure::data(what)) });
         }
     }
     if args.all {
         outcomes.extend(inventory.unreadable.iter().map(|one| {
             let folder = format!("{}{}/", one.home, one.id);
             let checked = Err(Failure::data(format!("cannot verify {folder}: {}", one.why)));
-            Outcome { folder, checked }
+            Outcome { folder, of: Some((database.name.clone(), one.id.clone())), checked }
         }));
     }
     let identities = at_hand(&database.identities, open).await?;
@@ -86,7 +100,8 @@ async fn of_database(
         let checked = verify(store, backup, &identities, &counter).await;
         counter.done();
         let checked = checked.map_err(|error| classify(&error));
-        outcomes.push(Outcome { folder: backup.folder(), checked });
+        let of = Some((database.name.clone(), backup.id.clone()));
+        outcomes.push(Outcome { folder: backup.folder(), of, checked });
         if let Some(reason) = open.context.stop.reason() {
             return Err(reason.failure().into());
         }
@@ -126,6 +141,23 @@ fn report(open: &Open<'_>, outcomes: &[Outcome]) -> Report {
 }
 
 impl Outcome {
+    /// As the warehouse keeps it; a store that could not be asked says nothing about a backup.
+    fn row(&self) -> Option<Verification> {
+        let (database, backup) = self.of.clone()?;
+        let row = Verification { database, backup, ..Verification::default() };
+        match &self.checked {
+            Ok(checked) => Some(Verification {
+                opened: checked.rows.is_some(),
+                stored_bytes: checked.stored_bytes,
+                ..row
+            }),
+            Err(failure) if failure.kind == ErrorKind::Data => {
+                Some(Verification { failure: Some(failure.clone()), ..row })
+            }
+            Err(_) => None,
+        }
+    }
+
     fn to_json(&self) -> Value {
         match &self.checked {
             Ok(checked) => json!({

@@ -61,7 +61,7 @@ pub struct BackupKeys {
 #[serde(deny_unknown_fields)]
 pub struct Lock {
     /// Days from the upload.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 36_500))]
     pub days: u32,
     /// Who may end it early.
     pub mode: LockMode,
@@ -72,6 +72,7 @@ pub struct Lock {
 #[serde(deny_unknown_fields)]
 pub struct Keep {
     /// Days.
+    #[schemars(range(max = 36_500))]
     pub days: u32,
     /// The newest good ones stay, whatever their age.
     #[schemars(range(min = 1))]

@@ -16,6 +16,12 @@ use std::time::Duration;
 const KEEP: Keep = Keep { days: 30, at_least: 7, daily: 0, weekly: 0, monthly: 0 };
 const EXPECTED_EVERY: Duration = Duration::from_secs(26 * 3600);
 const RESTORE_WITHIN: Duration = Duration::from_secs(30 * 60);
+/// The longest that anything is kept or locked, days: a hundred years.
+const MOST_DAYS: u32 = 36_500;
+/// The most backups that anything asks to keep.
+const MOST_KEPT: u32 = 100_000;
+/// The shortest time in which a backup can be expected again, or a restore be done.
+const SHORTEST: Duration = Duration::from_secs(60);
 /// The variable with the identity, unless said otherwise.
 const IDENTITY: &str = "age_identity";
 
@@ -109,11 +115,31 @@ fn check(at: At<'_>, raw: &ProjectFile, path: &[&str], keys: &BackupKeys) -> Res
         return Err(at.fault(&below("identities"), "expected at least one variable"));
     }
     recipients(at, &below("encrypt_to"), keys.encrypt_to.as_deref().unwrap_or_default())?;
-    if keys.keep.as_ref().is_some_and(|keep| keep.at_least == 0) {
-        return Err(at.fault(&below("keep"), "`at_least` must be 1 or more"));
+    check_numbers(at, path, keys)
+}
+
+/// Counts and times within what stores and calendars can hold.
+fn check_numbers(at: At<'_>, path: &[&str], keys: &BackupKeys) -> Result<(), Fault> {
+    let between = |key: &str, name: &str, number: u32, least: u32, most: u32| {
+        if (least..=most).contains(&number) {
+            return Ok(());
+        }
+        Err(at.fault(&[path, &[key, name]].concat(), format!("`{name}` must be from {least} to {most}")))
+    };
+    if let Some(keep) = keys.keep {
+        between("keep", "days", keep.days, 0, MOST_DAYS)?;
+        between("keep", "at_least", keep.at_least, 1, MOST_KEPT)?;
+        for (name, number) in [("daily", keep.daily), ("weekly", keep.weekly), ("monthly", keep.monthly)] {
+            between("keep", name, number, 0, MOST_KEPT)?;
+        }
     }
-    if keys.lock.is_some_and(|lock| lock.days == 0) {
-        return Err(at.fault(&below("lock"), "`days` must be 1 or more"));
+    if let Some(lock) = keys.lock {
+        between("lock", "days", lock.days, 1, MOST_DAYS)?;
+    }
+    for (key, length) in [("expected_every", keys.expected_every), ("restore_within", keys.restore_within)] {
+        if length.is_some_and(|length| length.0 < SHORTEST) {
+            return Err(at.fault(&[path, &[key]].concat(), format!("`{key}` must be 1m or more")));
+        }
     }
     Ok(())
 }

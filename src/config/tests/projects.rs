@@ -18,6 +18,31 @@ fn the_smallest_project_has_a_warehouse_and_asks_the_environment() {
 }
 
 #[test]
+fn a_project_that_backs_up_and_moves_no_rows_needs_no_warehouse_and_a_command_on_rows_names_the_key() {
+    let project = project_of("version: 1\n").unwrap();
+    let failure = project.warehouse().unwrap_err();
+    assert_eq!(failure.kind.exit_code(), 78);
+    assert!(failure.what.contains("key \"warehouse\" is missing"), "{}", failure.what);
+}
+
+#[test]
+fn counts_and_times_of_backups_that_no_store_or_calendar_holds_are_refused() {
+    for (keys, what) in [
+        ("lock: {days: 0, mode: governance}", "`days` must be from 1 to 36500"),
+        ("lock: {days: 4000000000, mode: compliance}", "`days` must be from 1 to 36500"),
+        ("keep: {days: 40000, at_least: 7}", "`days` must be from 0 to 36500"),
+        ("keep: {days: 30, at_least: 7, monthly: 100001}", "`monthly` must be from 0 to"),
+        ("expected_every: 0s", "`expected_every` must be 1m or more"),
+        ("restore_within: 59s", "`restore_within` must be 1m or more"),
+    ] {
+        let (told, _) = told(project_of(&format!("{PROJECT}backups: {{defaults: {{{keys}}}}}\n")));
+        assert!(told.contains(what), "{told}\nexpected {what}");
+    }
+    let fine = "backups: {defaults: {lock: {days: 36500, mode: governance}, expected_every: 1m}}";
+    assert!(project_of(&format!("{PROJECT}{fine}\n")).is_ok());
+}
+
+#[test]
 fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
     refused("stgae: {}", "3:1", "unknown key \"stgae\"", "Did you mean `stage`?");
     refused("stage: {store: stag}\nstores: {stage: {directory: x}}", "3:16", "no store \"stag\"", "`stage`");
@@ -56,10 +81,21 @@ fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
     refused("secrets: [vualt]", "3:11", "one of environment, vault", "`vault`");
     refused(
         "secrets: [{vault: {address: x, mount: y, auth: {approle: {role_id: x}}}}]",
-        "3:58",
-        "\"secret_id_file\" is missing",
+        "3:20",
+        "expected a URL",
         "",
     );
+    let vault = |keys: &str| format!("secrets: [{{vault: {{address: http://v:8200, {keys}}}}}]");
+    refused(
+        &vault("auth: {approle: {role_id: x}}"),
+        "3:56",
+        "expected one of secret_id_file, secret_id_env",
+        "",
+    );
+    refused(&vault("mount: a/../b, auth: {agent: {}}"), "3:50", "a path of Vault", "");
+    refused(&vault("kv: 3, auth: {agent: {}}"), "3:50", "expected 1 or 2", "");
+    refused(&vault("dynamic: {a: database/role/x}, auth: {agent: {}}"), "3:61", "MOUNT/creds/ROLE", "");
+    refused(&vault("client_key: k, auth: {agent: {}}"), "3:12", "come together", "");
     refused("backups: {databases: {hr: {store: x}}}", "3:35", "no store", "");
     refused("backups: {databases: {hr: {connection: x}}}", "3:23", "\"store\" is missing", "");
     refused(
@@ -68,7 +104,7 @@ fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
         "\"encrypt_to\" is missing",
         "keygen",
     );
-    refused("backups: {defaults: {keep: {days: 3, at_least: 0}}}", "3:22", "1 or more", "");
+    refused("backups: {defaults: {keep: {days: 3, at_least: 0}}}", "3:48", "from 1 to", "");
     refused("drill: {connection: ''}", "3:21", "an id", "");
     let (what, _) = told(project_of("version: 2\nwarehouse: {connection: x}\n"));
     assert_eq!(what, "cannot read sankofa.yaml:1:10: expected version 1");
@@ -90,8 +126,8 @@ fn an_environment_is_merged_onto_the_file() {
     d.files.environment = Some("dev".into());
     let project = load_project(&d.files).unwrap();
     assert_eq!(project.environment, "dev");
-    assert_eq!(project.warehouse.connection, "dev_warehouse");
-    assert_eq!(project.warehouse.reader_role.as_deref(), Some("metabase"));
+    assert_eq!(project.warehouse.as_ref().unwrap().connection, "dev_warehouse");
+    assert_eq!(project.warehouse.as_ref().unwrap().reader_role.as_deref(), Some("metabase"));
     assert_eq!(project.stage.unwrap().directory, d.directory.path().join("./stage"));
     d.files.environment = Some("odd".into());
     let project = load_project(&d.files).unwrap();

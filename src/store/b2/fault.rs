@@ -44,6 +44,9 @@ calls! {
     DOWNLOAD = "b2_download_file_by_id" needs "readFiles";
 }
 
+/// Calls about a large file that was begun.
+const LARGE_FILE: [Call; 3] = [GET_UPLOAD_PART_URL, UPLOAD_PART, FINISH_LARGE_FILE];
+
 /// A call that did not succeed.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
@@ -152,6 +155,10 @@ impl Fault {
             (_, "file_lock_not_enabled") => {
                 (Kind::Config, "Object Lock is asked for, and the bucket has none: enable it, or take `lock` away.".into())
             }
+            // B2 says no more than this of a large file that is gone, also when its bucket is.
+            (Some(400), "bad_request") if LARGE_FILE.contains(&self.call) => {
+                (Kind::Temporary, "The unfinished upload is not there any more: somebody has cancelled it, or the bucket is gone. The next run starts anew, and says so if there is no bucket.".into())
+            }
             (Some(403), _) => (Kind::Permission, String::new()),
             (None | Some(401 | 408 | 409 | 429 | 500..=599), _) => {
                 (Kind::Temporary, "B2 could not be used; try again later.".into())
@@ -207,6 +214,8 @@ mod tests {
             (GET_UPLOAD_URL, 400, "bad_bucket_id", Kind::Config),
             (START_LARGE_FILE, 400, "file_lock_not_enabled", Kind::Config),
             (START_LARGE_FILE, 400, "bad_request", Kind::Unclassified),
+            (UPLOAD_PART, 400, "bad_request", Kind::Temporary),
+            (FINISH_LARGE_FILE, 400, "bad_request", Kind::Temporary),
             (LIST_FILE_VERSIONS, 429, "too_many_requests", Kind::Temporary),
         ];
         for (call, status, code, kind) in table {
