@@ -26,3 +26,6 @@ path "airflow/data/connections/sankofa_git" {
 path "auth/token/renew-self" {
   capabilities = ["update"]
 }
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
