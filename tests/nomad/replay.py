@@ -197,6 +197,9 @@ class Replay:
         groups = self.groups()
         start = time.monotonic()
         for group in groups:
+            if len(self.differences) >= 8:
+                self.differences.append("and no further: what follows a difference differs")
+                break
             at = group[0].get("t") or 0
             for line in group:
                 for event in line.get("events_before") or []:

@@ -142,7 +142,7 @@ class World:
         if line["status"] != 0 and not self.cluster.agent_up.is_set():
             self.stand_in.state = "none" if self.name.startswith("15a") else "ok"
             self.stand_in.control_agent("up")
-        if "node of the running task dies" in replay.said and (line["t"] or 0) > 42.1:  # said before its dispatch
+        if "node of the running task dies" in replay.said and (line["t"] or 0) > 42.11:  # said before its dispatch
             replay.said = ""
             self.node_down()
         if self.name.startswith("06g") and line["request"]["method"] == "POST" and "DELETE 0 s" not in replay.said:
