@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, unquote  # noqa: E402
 KNOWN = {
     "06g-delete-early": "a DELETE within 150 ms of the dispatch: what a client reports and what servers decide then cross each "
                         "other in the recording; here changes come in one order only",
+    "09e-drain-two-nodes": "the last stop: the recorded executor was lost too, so its exit is told as -1 there",
     "09f-lost-without-replacement": "the evaluations reconnect and max-plan-attempts of a node that returns are not made, and "
                                     "nothing is placed after them",
 }
