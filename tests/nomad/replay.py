@@ -263,8 +263,8 @@ class Replay:
             self.bindings.bind(id, free[0])
         found = re.search(r"/v1/allocation/([0-9a-f-]{36})/stop", asked["path"])
         if found and found[1] not in self.bindings.ours:  # nobody had asked for it
-            for _ in range(20):
-                if not self.stand_in.cluster.step(0.2):
+            for _ in range(400):
+                if not self.stand_in.cluster.step(0.5):
                     break
             newest = max(self.stand_in.cluster.allocs.values(), key=lambda a: a.doc["CreateIndex"])
             self.bindings.bind(found[1], newest.id)
