@@ -23,6 +23,7 @@ pub mod restore;
 pub mod drill;
 pub mod backups;
 pub mod state;
+pub mod secrets;
 pub mod status;
 pub mod doctor;
 pub mod config;
@@ -71,6 +72,7 @@ pub enum Command {
     Drill(drill::Args),
     Backups(backups::Args),
     State(state::Args),
+    Secrets(secrets::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -213,6 +215,7 @@ impl Command {
             Command::Drill(_) => "drill",
             Command::Backups(args) => args.name(),
             Command::State(args) => args.name(),
+            Command::Secrets(args) => args.name(),
             Command::Status(_) => "status",
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),
@@ -247,6 +250,7 @@ impl Command {
             Command::Drill(args) => drill::run(args, context).await,
             Command::Backups(args) => backups::run(args, context).await,
             Command::State(args) => state::run(args, context).await,
+            Command::Secrets(args) => secrets::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Config(args) => config::run(args, context).await,
