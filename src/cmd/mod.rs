@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod help;
+pub mod launched;
 pub mod open;
 pub mod record;
 pub mod reference;
@@ -23,8 +24,8 @@ pub mod restore;
 pub mod drill;
 pub mod backups;
 pub mod state;
-pub mod secrets;
 pub mod status;
+pub mod secrets;
 pub mod doctor;
 pub mod config;
 pub mod warehouse;
@@ -72,8 +73,8 @@ pub enum Command {
     Drill(drill::Args),
     Backups(backups::Args),
     State(state::Args),
-    Secrets(secrets::Args),
     Status(status::Args),
+    Secrets(secrets::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Warehouse(warehouse::Args),
@@ -215,8 +216,8 @@ impl Command {
             Command::Drill(_) => "drill",
             Command::Backups(args) => args.name(),
             Command::State(args) => args.name(),
-            Command::Secrets(args) => args.name(),
             Command::Status(_) => "status",
+            Command::Secrets(args) => args.name(),
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),
             Command::Warehouse(args) => args.name(),
@@ -250,8 +251,8 @@ impl Command {
             Command::Drill(args) => drill::run(args, context).await,
             Command::Backups(args) => backups::run(args, context).await,
             Command::State(args) => state::run(args, context).await,
-            Command::Secrets(args) => secrets::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
+            Command::Secrets(args) => secrets::run(args, context).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Config(args) => config::run(args, context).await,
             Command::Warehouse(args) => warehouse::run(args, context).await,

@@ -1,13 +1,14 @@
-//! `sankofa secrets check`.
+//! `sankofa secrets check|policy`.
 
 mod beyond;
 mod check;
 mod needed;
+mod policy;
 
 use super::Context;
 use crate::report::Report;
 
-/// Show where each secret that the project names is found, and what it opens beyond its need
+/// Where each secret that the project names is found; the policies and grants that it needs
 #[derive(clap::Args, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {
@@ -18,6 +19,7 @@ pub struct Args {
 #[derive(clap::Subcommand, Debug)]
 enum Action {
     Check(check::Args),
+    Policy(policy::Args),
 }
 
 impl Args {
@@ -25,6 +27,7 @@ impl Args {
     pub fn name(&self) -> &'static str {
         match self.action {
             Action::Check(_) => "secrets check",
+            Action::Policy(_) => "secrets policy",
         }
     }
 }
@@ -32,9 +35,10 @@ impl Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 78 for files that cannot be read; what is missing is in the report.
+/// 78 for project files that are wrong; what is missing is in the report.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     match args.action {
         Action::Check(args) => check::run(&args, context).await,
+        Action::Policy(args) => policy::run(&args, context).await,
     }
 }

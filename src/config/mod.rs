@@ -16,6 +16,7 @@ pub mod guard;
 pub mod inline;
 mod interpolate;
 pub mod model;
+pub mod needs;
 mod node;
 mod overlay;
 pub mod raw;

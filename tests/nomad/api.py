@@ -57,6 +57,8 @@ class Api(BaseHTTPRequestHandler):
                 raise Refused(500, "No path to region")
             getattr(self, "do_" + self.call)(query, body, namespace, **{k: unquote(v) for k, v in holds.items()})
         except Refused as refused:
+            if self.call == "health":
+                refused.text = json.dumps({"server": {"ok": False, "message": refused.text}}, separators=(",", ":"))
             self.refuse(refused)
 
     do_GET = do_POST = do_PUT = do_DELETE = lambda self: self.answer()
@@ -146,7 +148,10 @@ class Api(BaseHTTPRequestHandler):
                     self.server.stand_in.interrupted()
                     value, at = look()
             data = json.loads(json.dumps(value))
-        self.send(200, data, headers=self.indexed(at))
+        headers = self.indexed(at)
+        if self.server.stand_in.state != "ok":
+            headers["X-Nomad-Knownleader"] = "false"  # only stale reads come here then
+        self.send(200, data, headers=headers)
 
     def do_jobs(self, query, body, namespace):
         prefix, cluster = query.get("prefix", ""), self.cluster

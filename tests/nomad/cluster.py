@@ -100,7 +100,7 @@ class Cluster:
                 for allocation in list(self.allocs.values()):
                     if getattr(allocation, "waiting", None) and self.reachable(allocation):
                         report, allocation.waiting = allocation.waiting, None
-                        self._apply(lambda a=allocation, r=report: self._reported(a, *r))
+                        self.publish(lambda a=allocation, r=report: self._reported(a, *r))
 
     def reachable(self, allocation):
         return allocation.node.up and self.agent_up.is_set()
@@ -308,6 +308,8 @@ class Cluster:
         doc = {"ID": str(uuid.uuid4()), "JobID": job["ID"], "JobModifyIndex": job["JobModifyIndex"],
                "Namespace": job["Namespace"], "Priority": job["Priority"], "Status": "pending", "TriggeredBy": trigger,
                "Type": kind or job["Type"], "CreateTime": now, "ModifyTime": now, **fields}
+        if trigger in ("node-drain", "node-update", "alloc-failure", "alloc-stop"):
+            del doc["JobModifyIndex"]  # made by servers themselves, not by a change of the job
         self.touch("evals", doc, create=True, again=again)
         self.evals[doc["ID"]] = doc
         self.settle(job)
@@ -328,6 +330,9 @@ class Cluster:
         if plan is not None:
             doc["QueuedAllocations"] = {group: 0}
         doc.update(fields)
+        if "BlockedEval" not in doc:
+            doc.pop("FailedTGAllocs", None)
+        doc.pop("StatusDescription", None)
         self.touch("evals", doc)
         job = self.jobs.get((doc["Namespace"], doc["JobID"]))
         if job:
@@ -341,7 +346,7 @@ class Cluster:
             stopped = [a for a in mine if not self.terminal(a.doc)]
             for allocation in stopped:
                 self.want_stopped(allocation, UNWANTED)
-            self.cancel_blocked(job)
+            self.cancel_blocked(job, f'evaluation "{doc["ID"]}" successful')
             plan = {"Stop": len(stopped)} if stopped else {}
             self.complete(doc, None if job.get("purged") or not mine else plan)
         elif doc["TriggeredBy"] in ("job-register", "periodic-job", "queued-allocs"):
@@ -376,13 +381,11 @@ class Cluster:
             self.complete(doc, plan, group=group["Name"], BlockedEval=blocked["ID"],
                           QueuedAllocations={group["Name"]: 1}, FailedTGAllocs={group["Name"]: why})
 
-    def cancel_blocked(self, job):
+    def cancel_blocked(self, job, text):
         for doc in self.evals.values():
-            if doc["JobID"] == job["ID"] and doc["Status"] in ("blocked", "pending") and \
-                    doc["TriggeredBy"] in ("queued-allocs", "alloc-reschedule", "max-disconnect-timeout"):
-                if doc["TriggeredBy"] == "queued-allocs":
-                    doc.update(Status="canceled", StatusDescription="evaluation deemed unnecessary")
-                    self.touch("evals", doc)
+            if doc["JobID"] == job["ID"] and doc["Status"] == "blocked":
+                doc.update(Status="canceled", StatusDescription=text)
+                self.touch("evals", doc)
 
     def choose(self, job, group):
         """A node for a group, or Nomad's figures of why there is none."""

@@ -9,6 +9,7 @@ import http.server
 import json
 import os
 import re
+import socket
 import threading
 import time
 
@@ -40,7 +41,7 @@ class World:
         self.cluster.grace = 3.0
         if name.startswith("12a"):
             self.cluster.start_delay = 0.05
-        self.coming_up = False
+        self.cut = False
         namespaces = ("default", "hr") if name.startswith("16") else ("default",)
         said = json.dumps(load(os.path.join(folder, name + ".jsonl.gz")))
         for file in sorted(glob.glob(os.path.join(folder, "jobs", "*.hcl"))):
@@ -118,9 +119,12 @@ class World:
 
     def each(self, replay, line):
         """Before each line: what the recording shows by its answer alone."""
-        if self.coming_up and line["status"] != 0:
-            self.coming_up = False
+        if line["status"] != 0 and not self.cluster.agent_up.is_set():
+            self.stand_in.state = "none" if self.name.startswith("15a") else "ok"
             self.stand_in.control_agent("up")
+        if "cut by the client" in replay.said and line["request"]["method"] == "POST" and not self.cut:
+            self.cut = True
+            self.send_and_leave(replay, line)
         if self.name == "15e-leader-loss":
             said = str(line["body"])
             self.stand_in.state = "none" if said == "No cluster leader" else \
@@ -141,8 +145,11 @@ class World:
         self.stand_in.control_agent(action)
         time.sleep(0.15)
 
-    def up_soon(self):
-        self.coming_up = True
+    def send_and_leave(self, replay, line):
+        method, path, body, _ = replay.request(line)
+        with socket.create_connection(("127.0.0.1", self.stand_in.port)) as connection:
+            connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        time.sleep(0.2)
 
     def register(self, job, **change):
         spec = jobspec.parse(text(os.path.join(self.folder, "jobs", job + ".nomad.hcl")))
@@ -164,7 +171,6 @@ EVENTS = [
     (r"^client agent (started again|comes back)|^client back", World.node_up),
     (r"^agent gets SIGTERM|^agent killed with SIGKILL|^agent SIGKILL; the task", lambda w: w.agent("down")),
     (r"^agent SIGKILL, then the executor", lambda w: w.agent("crash")),
-    (r"^agent started again", World.up_soon),
     (r"^http_max_conns_per_client", lambda w: setattr(w.stand_in, "limit", 0)),
     (r"^closed again", lambda w: setattr(w.stand_in, "limit", None)),
     (r"^parent registered again", lambda w: w.register("hr-import", MemoryMB=48)),

@@ -29,6 +29,7 @@ mod s3;
 mod server;
 pub mod stand_in;
 mod standby;
+pub mod vault;
 
 pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients, rounds};
 pub use database::{Database, Row, quote};

@@ -11,6 +11,7 @@
 #                                  from Debian's suites)
 #           s3/                    versitygw, an S3 server (built by s3.sh)
 #           airflow-backends/      Airflow's own secrets backends (airflow-backends.sh)
+#           vault/                 vault and its plugins (built by vault.sh)
 #           moto/                  moto, AWS Secrets Manager and STS among it (moto.sh)
 #           pgbouncer/             pgbouncer and its libraries (run it by pgbouncer/run)
 #           foreign/usr/bin        age and zstd, which read backups without us
@@ -293,6 +294,7 @@ main() {
     [ $# -gt 0 ] || "$here/moto.sh" "$bed"
     [ $# -gt 0 ] || "$here/airflow-backends.sh" "$bed"
     [ $# -gt 0 ] || "$here/s3.sh" "$bed" # the demo, which names its majors, needs none
+    [ $# -gt 0 ] || "$here/vault.sh" "$bed"
     say "ready in $(readlink -f "$bed"): PostgreSQL ${majors[*]}"
 }
 main "$@"
