@@ -3,7 +3,8 @@
 use crate::support::moto::{Moto, REGION};
 use crate::support::*;
 
-const PIPELINE: &str = "version: 1\nsource: {connection: hr_db}\nschema: hr\ntables:\n  public.t: {mode: full_refresh, mask: {name: hmac}}\n";
+const PIPELINE: &str =
+    "source: hr_db\nschema: hr\ntables:\n  public.t: {mode: full_refresh, mask: {name: hmac}}\n";
 
 fn entry<'a>(report: &'a serde_json::Value, id: &str) -> &'a serde_json::Value {
     report["secrets"].as_array().unwrap().iter().find(|one| one["id"] == id).unwrap()
@@ -81,7 +82,11 @@ async fn a_password_that_is_rotated_while_a_run_waits_is_asked_for_anew() {
     let server = Server::major(16);
     let source = server.fresh_database("source").await;
     let role = server.role("rotated", "").await;
-    let uri = |password: &str| source.connection_uri_as(&role).replace(PASSWORD, password);
+    let own = source.connection_uri_as(&role);
+    let uri = |password: &str| {
+        let place = own.rsplit_once('@').unwrap().1;
+        format!("postgres://{role}:{password}@{place}")
+    };
     source.sql(&format!("ALTER ROLE {role} PASSWORD 'first'")).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.json");

@@ -9,8 +9,7 @@ fn project(connections: &str) -> String {
     )
 }
 
-const PIPELINE: &str =
-    "version: 1\nsource: {connection: hr_db}\nschema: hr\ntables:\n  public.t: {mode: full_refresh}\n";
+const PIPELINE: &str = "source: hr_db\nschema: hr\ntables:\n  public.t: {mode: full_refresh}\n";
 
 /// A source with a table, a warehouse, and a project whose connections lie in a file.
 async fn bed() -> (Database, Database, Sankofa) {

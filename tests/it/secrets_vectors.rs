@@ -140,9 +140,20 @@ async fn every_vector_is_read_alike_from_aws() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Where the class that Airflow's file backend uses (airflow-core's) or a whole backend differs from the
-/// Task SDK, which we follow: vector and why.
-const DIFFERS: &[(&str, &str)] = &[];
+/// Where the class that Airflow's file backend makes (airflow-core's) differs from the Task SDK's, which a
+/// task sees and we follow: vector, and what core does.
+const CORE_DIFFERS: &[(&str, &str)] = &[
+    ("dunder_extra_bad", "refuses extras that are not JSON"),
+    ("dunder_extra_list", "refuses extras that are a list"),
+    ("json_extra_bad_string", "refuses extras that are not JSON"),
+    ("json_extra_list", "refuses extras that are a list"),
+    ("extra_bool", "reads the extras of a URI as JSON values"),
+    ("extra_json_value", "reads the extras of a URI as JSON values"),
+    ("json_conn_type_dash", "leaves the type of fields as it is"),
+    ("json_postgresql", "leaves the type of fields as it is"),
+    ("json_login_number", "refuses a number as password"),
+    ("json_port_float", "keeps a port of 5432.0"),
+];
 
 /// What Airflow's backends say, by vector: (files, AWS).
 fn airflows_own(folder: &std::path::Path, moto: &Moto, ids: &[String]) -> Option<Value> {
@@ -203,12 +214,14 @@ async fn airflows_own_backends_read_the_same_files_and_the_same_aws_as_we_do() {
     };
     let aws = manager("airflow", &moto.url());
     let mut wrong = BTreeMap::new();
-    for id in ids.iter().filter(|id| !DIFFERS.iter().any(|(known, _)| known == id)) {
+    for id in &ids {
         let files = Files { connections: Some(folder.path().join(format!("{id}.json"))), variables: None };
         for (which, ours) in [("files", ours(&files, "x").await), ("aws", ours(&aws, id).await)] {
             let theirs = &theirs[which][id];
             let fits = ours.get("error").is_some() && theirs.get("error").is_some();
-            if !fits && text(&ours) != text(theirs) {
+            let is_known = which == "files" && CORE_DIFFERS.iter().any(|(known, _)| known == id);
+            let is_equal = fits || text(&ours) == text(theirs);
+            if is_equal == is_known {
                 wrong.insert(format!("{id} {which}"), format!("\nours   {ours}\ntheirs {theirs}"));
             }
         }
