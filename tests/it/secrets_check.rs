@@ -42,7 +42,7 @@ async fn each_id_is_told_with_its_place_kind_and_what_it_opens_and_never_with_it
     }
     assert_eq!(entry(&report, "hmac_key")["what"], "variable");
     assert!(entry(&report, "hmac_key")["place"].as_str().unwrap().ends_with("v.env"));
-    assert_eq!(entry(&report, "warehouse")["kind"], "variable AIRFLOW_CONN_WAREHOUSE");
+    assert_eq!(entry(&report, "warehouse")["kind"], "AIRFLOW_CONN_WAREHOUSE");
     assert_eq!(report["places"].as_array().unwrap().len(), 3);
     assert_eq!(report["places"][1]["beyond"], "unknown");
 }
