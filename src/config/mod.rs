@@ -19,6 +19,7 @@ pub mod model;
 pub mod needs;
 mod node;
 mod overlay;
+mod places;
 pub mod raw;
 mod resolve;
 pub mod schema;

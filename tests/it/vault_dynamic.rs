@@ -216,7 +216,7 @@ async fn a_full_refresh_under_leased_users_leaves_no_role_and_no_lease_and_the_g
     sankofa.run(&["warehouse", "init"]).await.succeeds();
     for _ in 0..2 {
         let run = sankofa.run(&["sync", "p", "--full-refresh"]).await.succeeds();
-        assert!(run.stderr.contains("lives 1h at most, by its lease"), "{}", run.told());
+        assert!(run.stderr.contains("lives 1 h 00 min at most, by its lease"), "{}", run.told());
     }
     bed.until_no_user().await;
     assert_eq!(bed.database.value("SELECT count(*) FROM p.a").await, "10");
@@ -257,6 +257,7 @@ async fn a_signal_gives_the_users_back_too() {
     blocker.batch_execute("BEGIN; LOCK TABLE a IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let running = sankofa.spawn(&["sync", "p"]);
     while bed.users().await.len() < 2 {
+        assert!(!running.log_so_far().contains("error:"), "{}", running.log_so_far());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     running.signal(libc::SIGTERM);
@@ -274,7 +275,7 @@ async fn a_lease_that_is_lost_in_mid_dump_is_75_and_stores_no_backup() {
     if !has_clients(17) {
         return;
     }
-    bed.database.sql("CREATE TABLE a AS SELECT g, repeat('x', 1000) FROM generate_series(1, 4000) g; CREATE TABLE b AS SELECT 1").await;
+    bed.database.sql("CREATE TABLE a AS SELECT g, repeat('x', 60000) FROM generate_series(1, 80) g; CREATE TABLE b AS SELECT 1").await;
     let path = bed.role("backup", "1h", "4h").await;
     let proxy = Proxy::to(bed.database.server().port());
     let slow = Deed::Trickle { bytes: 64 * 1024, pause: Duration::from_millis(25) };
@@ -291,6 +292,7 @@ async fn a_lease_that_is_lost_in_mid_dump_is_75_and_stores_no_backup() {
     let sankofa = sankofa.env("SANKOFA_PG_BIN", &programs);
     let running = sankofa.spawn(&["backup", "hr", "--skip-globals"]);
     while proxy.fired().is_empty() {
+        assert!(!running.log_so_far().contains("error:"), "{}", running.log_so_far());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     bed.vault.put(&format!("sys/leases/revoke-prefix/{path}"), json!({})).await;

@@ -1,7 +1,7 @@
 //! Every line of the policies that `secrets policy` prints is needed, and nothing else is.
 
 use super::vault_dynamic::Bed;
-use crate::support::vault::{Approle, unique};
+use crate::support::vault::{Approle, VaultServer, unique};
 use crate::support::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -17,7 +17,7 @@ struct AtWork {
 impl AtWork {
     /// `more` follows the places in sankofa.yaml; `dynamic` is what is leased.
     async fn new(bed: Bed, class: &str, (dynamic, more): (&str, &str), pipeline: Option<&str>) -> AtWork {
-        let role = bed.vault.approle("", json!({})).await;
+        let role = bed.vault.approle("path \"nothing\" { capabilities = [\"read\"] }", json!({})).await;
         let secret_id = bed.vault.secret_id(&role).await;
         let auth = format!(
             "{{approle: {{role_id: \"{}\", secret_id_file: id, mount: {}}}}}",
@@ -30,7 +30,7 @@ impl AtWork {
             sankofa.write("pipelines/p.yaml", text);
         }
         let printed = sankofa.run(&["secrets", "policy", "--class", class]).await.succeeds().json();
-        let paths = printed[class]["policies"][0]["paths"].as_object().unwrap().clone();
+        let paths = printed["classes"][class]["policies"][0]["paths"].as_object().unwrap().clone();
         let line = |(path, word): (&String, &serde_json::Value)| {
             format!("path \"{path}\" {{ capabilities = [{word}] }}")
         };
@@ -63,7 +63,10 @@ impl AtWork {
             let ended = run().await;
             let is_warned = path.starts_with("sys/leases/") || path.starts_with("auth/token/");
             let ended = ended.exits(if is_warned { 0 } else { 77 });
-            assert!(ended.stderr.contains(path), "without {line}\n{}", ended.told());
+            // A token is renewed at half of its life, at the start only where a lease hangs on it.
+            let is_later =
+                path == "auth/token/renew-self" && !self.lines.iter().any(|line| line.contains("sys/leases"));
+            assert!(is_later || ended.stderr.contains(path), "without {line}\n{}", ended.told());
         }
         self.bed.until_no_user().await;
     }
@@ -117,7 +120,7 @@ async fn every_line_of_the_backup_policy_is_needed_and_that_of_drill_reads_the_i
     let drill = bed.database.connection_uri();
     bed.vault.write((&bed.mount, 2), "connections/drill_server", json!({ "conn_uri": drill })).await;
     let more = format!(
-        "stores: {{here: {{directory: store}}}}\nwarehouse: {{connection: none}}\ndrill: {{connection: drill_server}}\n\
+        "stores: {{here: {{directory: store}}}}\ndrill: {{connection: drill_server}}\n\
          backups:\n  defaults: {{store: here, encrypt_to: [{recipient}]}}\n  databases: {{hr: {{connection: src}}}}\n"
     );
     let mut work = AtWork::new(bed, "backup", (&format!("src: {path}"), &more), None).await;
@@ -128,7 +131,7 @@ async fn every_line_of_the_backup_policy_is_needed_and_that_of_drill_reads_the_i
     let refused = work.sankofa.run(&["drill", "hr"]).await.exits(77);
     assert!(refused.stderr.contains("permission denied (403)"), "{}", refused.told());
     let printed = work.sankofa.run(&["secrets", "policy", "--class", "drill"]).await.succeeds().json();
-    let paths = printed["drill"]["policies"][0]["paths"].as_object().unwrap();
+    let paths = printed["classes"]["drill"]["policies"][0]["paths"].as_object().unwrap();
     let lines: Vec<String> =
         paths.iter().map(|(path, word)| format!("path \"{path}\" {{ capabilities = [{word}] }}")).collect();
     work.lines = lines;
@@ -145,11 +148,25 @@ async fn the_shipped_policies_are_those_of_the_example_project() {
         let file = format!("{}/nomad/policies/{class}.hcl", env!("CARGO_MANIFEST_DIR"));
         let shipped = std::fs::read_to_string(&file).unwrap_or_default();
         let shipped: Vec<&str> = shipped.lines().filter(|line| line.starts_with("path ")).collect();
-        let paths = printed[class]["policies"][0]["paths"].as_object().unwrap();
+        let paths = printed["classes"][class]["policies"][0]["paths"].as_object().unwrap();
         let lines: Vec<String> = paths
             .iter()
             .map(|(path, word)| format!("path \"{path}\" {{ capabilities = [{word}] }}"))
             .collect();
         assert_eq!(shipped, lines, "{file}");
     }
+}
+
+#[tokio::test]
+async fn airflow_may_have_secret_ids_wrapped_only_and_reads_no_connection_of_a_class() {
+    let Some(server) = VaultServer::shared().await else { return };
+    let role = server.approle("path \"nothing\" { capabilities = [\"read\"] }", json!({})).await;
+    let path = format!("auth/{}/role/rows/secret-id", role.mount);
+    let shipped = include_str!("../../nomad/policies/airflow.hcl");
+    let policy = server.policy(&shipped.replace("auth/approle/role/sankofa-rows/secret-id", &path)).await;
+    let token = server.token(&[&policy], "1h", "1h").await;
+    assert_eq!(server.ask("PUT", &path, &token, Some(json!({}))).await.0, 403, "unwrapped");
+    assert_eq!(server.wrapped_as(&path, "60s", &token).await["wrap_info"]["creation_path"], json!(path));
+    assert_eq!(server.wrapped_as(&path, "1h", &token).await["wrap_info"], json!(null), "for too long");
+    assert_eq!(server.ask("GET", "airflow/data/connections/hr_db", &token, None).await.0, 403);
 }

@@ -201,7 +201,7 @@ class Api(BaseHTTPRequestHandler):
 
     def do_job(self, query, body, namespace, job):
         found = self.wanted(namespace, job)
-        self.read(query, lambda: ({k: v for k, v in found.items() if k != "purged"}, found["ModifyIndex"]))
+        self.read(query, lambda: ({k: v for k, v in found.items() if k not in ("purged", "logs_gone")}, found["ModifyIndex"]))
 
     def do_summary(self, query, body, namespace, job):
         found = self.wanted(namespace, job)
@@ -211,7 +211,7 @@ class Api(BaseHTTPRequestHandler):
         if id == "abc":
             raise Refused(500, "alloc lookup failed: index error: UUID must be 36 characters")
         found = self.cluster.allocs.get(id)
-        if not found:
+        if not found or found.job.get("purged"):
             raise Refused(404, "alloc not found")
         self.read(query, lambda: (jobstub.whole(found), found.doc["ModifyIndex"]))
 
@@ -261,7 +261,7 @@ class Api(BaseHTTPRequestHandler):
             doc = cluster.evaluate(found.job, "alloc-stop", wait=None)
 
             def replace():
-                cluster.want_stopped(found, "alloc not needed due to job update")
+                cluster.want_stopped(found, "alloc is being migrated")
                 cluster.place_or_block(found.job, doc, stop=1, before=found)
 
             cluster.publish(replace, after=0.003)

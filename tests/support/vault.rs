@@ -225,8 +225,13 @@ impl VaultServer {
 
     /// A secret id of `approle`, wrapped for `ttl`: the whole answer.
     pub async fn wrapped(&self, path: &str, ttl: &str) -> Value {
+        self.wrapped_as(path, ttl, &self.root).await
+    }
+
+    /// What `path` answers to `token`, wrapped for `ttl`.
+    pub async fn wrapped_as(&self, path: &str, ttl: &str, token: &str) -> Value {
         let url = format!("{}/v1/{path}", self.address);
-        let request = self.http.put(url).header("X-Vault-Token", &self.root).header("X-Vault-Wrap-TTL", ttl);
+        let request = self.http.put(url).header("X-Vault-Token", token).header("X-Vault-Wrap-TTL", ttl);
         let answer = request.body("{}").send().await.expect("an answer").text().await.expect("a body");
         serde_json::from_str(&answer).expect("JSON")
     }

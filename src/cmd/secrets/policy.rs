@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::secret::Asked;
 use crate::secret::vault::{Auth, Rights, Settings, Vault};
 use crate::table::quote;
-use serde_json::json;
+use serde_json::{Map, json};
 use std::collections::BTreeMap;
 
 /// Print the Vault policy and the grants that this project needs, and what differs from those in force
@@ -32,11 +32,12 @@ type Wanted = BTreeMap<String, &'static str>;
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
     let files = context.files();
     let project = context.project()?;
-    let names = pipeline_names(&files)?;
+    let moves_rows = project.warehouse.is_some() && args.class.is_none_or(|class| class == Class::Rows);
+    let names = if moves_rows { pipeline_names(&files)? } else { Vec::new() };
     let pipelines: Vec<Pipeline> =
         names.iter().map(|name| load_pipeline(&files, &project, name)).collect::<anyhow::Result<_>>()?;
     let classes = args.class.map_or(Class::ALL.to_vec(), |class| vec![class]);
-    let (mut report, mut text) = (context.report(), String::new());
+    let (mut report, mut text, mut told) = (context.report(), String::new(), Map::new());
     for class in classes {
         let grants = grants(&project, &pipelines, class);
         let mut policies = Vec::new();
@@ -61,8 +62,9 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
         text.push_str(&format!("# class {}, PostgreSQL\n", class.word()));
         grants.iter().for_each(|line| text.push_str(&format!("# {line}\n")));
         text.push('\n');
-        report.extra.insert(class.word().to_owned(), json!({"policies": policies, "grants": grants}));
+        told.insert(class.word().to_owned(), json!({"policies": policies, "grants": grants}));
     }
+    report.extra.insert("classes".to_owned(), told.into());
     Ok(report.for_person(text))
 }
 
@@ -169,10 +171,12 @@ fn grants(project: &Project, pipelines: &[Pipeline], class: Class) -> Vec<String
                     format!("GRANT SELECT ON {schema}.{name} TO sankofa_rows;")
                 }));
             }
-            let Some(warehouse) = &project.warehouse else { return lines };
-            let owner = warehouse.owner_role.as_deref().unwrap_or("sankofa_owner");
-            lines.push(format!("-- in the database of connection {}, by its owner:", warehouse.connection));
-            lines.push(format!("DO $$ BEGIN EXECUTE format('GRANT CREATE, TEMPORARY ON DATABASE %I TO {}', current_database()); END $$;", quote(owner)));
+            if let Some(warehouse) = &project.warehouse {
+                let owner = quote(warehouse.owner_role.as_deref().unwrap_or("sankofa_owner"));
+                let id = &warehouse.connection;
+                lines.push(format!("-- in the database of connection {id}, by its owner, for its name:"));
+                lines.push(format!("GRANT CREATE, TEMPORARY ON DATABASE ... TO {owner};"));
+            }
             lines
         }
         Class::Backup => vec![

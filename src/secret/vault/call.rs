@@ -89,12 +89,14 @@ impl Client {
             .redirect(redirect::Policy::custom(follow))
             .tcp_nodelay(true);
         if is_plain {
-            // The system's authorities take 20 ms to read, and a proxy would see the token.
-            builder = builder.tls_certs_only(Vec::new()).no_proxy();
-        } else if let Some(file) = &settings.ca_cert {
+            builder = builder.no_proxy(); // which would see the token
+        }
+        if let Some(file) = &settings.ca_cert {
             let found = Certificate::from_pem_bundle(&read(file).map_err(cannot)?);
             let found = found.ok().filter(|list| !list.is_empty());
             builder = builder.tls_certs_only(found.ok_or_else(|| cannot(no_pem(file, "a certificate")))?);
+        } else if is_plain {
+            builder = builder.tls_certs_only(Vec::new()); // the system's authorities take 20 ms to read
         }
         if let Some((certificate, key)) = &settings.client_cert {
             let mut pem = Zeroizing::new(read(certificate).map_err(cannot)?);
