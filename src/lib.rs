@@ -9,6 +9,7 @@ pub mod progress;
 pub mod logging;
 pub mod stop;
 pub mod process;
+pub mod harden;
 
 pub mod secret;
 pub mod pg;

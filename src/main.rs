@@ -11,6 +11,7 @@ use sankofa::cmd::help::Asked;
 use sankofa::cmd::result::Outlet;
 use sankofa::cmd::{Cli, Context, arguments::Global, help};
 use sankofa::error::{Failure, classify};
+use sankofa::harden::{self, Zeroing};
 use sankofa::logging::{self, Format};
 use sankofa::process::{self, Signals};
 use sankofa::progress::Shown;
@@ -30,17 +31,23 @@ const LAST_RESORT: Duration = Duration::from_millis(3600);
 /// How long the last resort gives the result to be delivered.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
+/// What is freed is overwritten.
+#[global_allocator]
+static MEMORY: Zeroing = Zeroing(std::alloc::System);
+
 fn main() -> ExitCode {
-    process::forbid_core_dumps();
+    harden::forbid_dumps();
+    let variables = variables();
+    // SAFETY: this is the only thread.
+    let ignored = unsafe { harden::drop_ambient() };
     let signals = Signals::hold();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // fails only if there is one
-    let variables = variables();
     let ending = |command: &str| {
         let base = Report { command: command.to_owned(), ..Report::default() };
         Ending::new(Outlet::new(&variables, false), base, Format::Text)
     };
     match help::parse(std::env::args_os()) {
-        Asked::Run(cli) => run(*cli, variables, signals),
+        Asked::Run(cli) => run(*cli, variables, signals, &ignored),
         Asked::Page(page) => {
             let ending = ending("help");
             ending.deliver(ending.base.clone().verbatim(page))
@@ -67,8 +74,8 @@ fn now() -> jiff::Timestamp {
     now.round(jiff::Unit::Millisecond).unwrap_or(now)
 }
 
-/// Runs one command to its end.
-fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals) -> ExitCode {
+/// Runs one command to its end; says which variables were `ignored`.
+fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals, ignored: &[&str]) -> ExitCode {
     let outlet = Outlet::new(&variables, cli.global.json);
     outlet.forget_earlier();
     let format = match log_format(&cli.global, &variables) {
@@ -78,6 +85,12 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals) -> ExitC
         }
     };
     let shown = start_logging(&cli.global, format, variables.contains_key("NO_COLOR"));
+    if !ignored.is_empty() {
+        warn!(
+            variables = ignored.join(","),
+            "variables that could change or weaken a connection are ignored"
+        );
+    }
     let ending = Arc::new(Ending::new(outlet, cli.command.base(), format));
     let context = Context {
         project_dir: cli.global.project,
@@ -85,6 +98,7 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals) -> ExitC
         variables,
         json: cli.global.json,
         stop: ending.stop.clone(),
+        opened: Default::default(),
         shown,
         base: ending.base.clone(),
     };

@@ -1,22 +1,12 @@
-//! The process itself: what it leaves when it dies, its signals, its panics.
+//! The process itself: its signals, its panics.
 //!
 //! In:    nothing. Out: calls of ours when a signal or a panic comes.
-//! Holds: no core dump; a signal is seen whatever the runtime is doing, since a thread of its own waits.
-//! Not here: what a signal means for the work (`stop`), the exit (`main`).
+//! Holds: a signal is seen whatever the runtime is doing, since a thread of its own waits.
+//! Not here: what a signal means for the work (`stop`), the exit (`main`), what it leaves (`harden`).
 
 use crate::stop::Reason;
 use std::mem::MaybeUninit;
 use std::panic::PanicHookInfo;
-
-/// Forbids core dumps, which would hold secrets, to this process and its children.
-pub fn forbid_core_dumps() {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls read nothing but their arguments.
-    unsafe {
-        libc::setrlimit(libc::RLIMIT_CORE, &none);
-        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-    }
-}
 
 /// Signals that end a command; one that the parent told us to ignore (`nohup`, `&`) stays ignored.
 pub struct Signals(libc::sigset_t);

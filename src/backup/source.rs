@@ -83,7 +83,7 @@ pub async fn open(connection: &Connection, opening: &Opening<'_>) -> Result<Sour
     let facts = describe(&holder, &mut warnings).await?;
     let encoding = encoding(&facts.encoding);
     Ok(Source {
-        params,
+        params: ConnectParams::of(connection)?, // the password may have been asked for anew meanwhile
         facts,
         encoding,
         settings,

@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::arguments::{RunId, duration};
-use super::open::resolver;
 use super::record;
 use crate::backup::ping::{Event, Ping};
 use crate::backup::run::{self, Hands, Request};
@@ -50,7 +49,7 @@ fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
 /// 75, 77, 78, 65; see [`run::back_up`].
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let request = Request {
         database: run::named(&project.backups.databases, &args.database)?,
         environment: &project.environment,

@@ -6,7 +6,6 @@ mod prune;
 mod verify;
 
 use super::Context;
-use super::open::resolver;
 use crate::config::model::{Database, Project};
 use crate::error::{Failure, nearest_hint};
 use crate::report::Report;
@@ -46,7 +45,7 @@ impl Args {
 /// 78 for a database that the project does not name; as the stores; 65 for what was found wrong.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let open = Open { resolver: resolver(&project)?, project, context };
+    let open = Open { resolver: context.resolver(&project)?, project, context };
     match args.action {
         Action::List(args) => list::run(&args, &open).await,
         Action::Verify(args) => verify::run(&args, &open).await,

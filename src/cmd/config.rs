@@ -60,6 +60,9 @@ pub struct Compile {
     /// Pipeline, by the name of its file in pipelines/; may be repeated [default: all]
     #[arg(value_name = "PIPELINE")]
     pub pipelines: Vec<String>,
+    /// Write backups.lock.json instead: the databases of sankofa.yaml that Airflow backs up
+    #[arg(long, conflicts_with = "pipelines")]
+    pub backups: bool,
     /// Directory to write PIPELINE.lock.json into [default: locks/ of the project]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -114,6 +117,9 @@ fn show(args: Show, context: &Context) -> anyhow::Result<Report> {
     Ok(report.for_person(config::show(&project, &pipelines)?))
 }
 
+/// The name of the lock of backups.
+const BACKUPS: &str = "backups";
+
 /// What became of one lock.
 enum Lock {
     Current,
@@ -124,14 +130,19 @@ enum Lock {
 /// Writes the locks that can be written; one bad pipeline does not keep the others from theirs.
 fn compile(args: Compile, context: &Context) -> anyhow::Result<Report> {
     let files = context.files();
-    let names = if args.pipelines.is_empty() { config::pipeline_names(&files)? } else { args.pipelines };
+    let names = match (args.backups, args.pipelines) {
+        (true, _) => vec![BACKUPS.to_owned()],
+        (false, pipelines) if pipelines.is_empty() => config::pipeline_names(&files)?,
+        (false, pipelines) => pipelines,
+    };
     let out = args.out.unwrap_or_else(|| files.project_dir.join("locks"));
     let (mut written, mut current, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for name in names {
-        match lock(&files, &name, &out, args.check) {
+        let content = if args.backups { config::compile_backups(&files) } else { of_pipeline(&files, &name) };
+        match content.and_then(|content| lock(&content, &name, &out, args.check)) {
             Ok(Lock::Current) => current.push(name),
             Ok(Lock::Written) => written.push(name),
-            Ok(Lock::Stale) => failures.push(stale(&name)),
+            Ok(Lock::Stale) => failures.push(stale(&name, args.backups)),
             Err(error) => failures.push(classify(&error)),
         }
     }
@@ -145,14 +156,24 @@ fn compile(args: Compile, context: &Context) -> anyhow::Result<Report> {
     Ok(report.failed(&worst))
 }
 
-fn stale(name: &str) -> Failure {
+fn stale(name: &str, backups: bool) -> Failure {
+    let words = if backups { "--backups" } else { name };
     Failure::config(format!("cannot accept the lock of {name}: it is not what its files say now"))
-        .hint(format!("Run `sankofa config compile {name}` and commit the lock."))
+        .hint(format!("Run `sankofa config compile {words}` and commit the lock."))
 }
 
-/// Brings the lock of one pipeline up to date, or only looks (`check`).
-fn lock(files: &Files, name: &str, out: &Path, check: bool) -> anyhow::Result<Lock> {
-    let text = format!("{:#}\n", config::compile(files, name)?);
+/// The lock of a pipeline; none may have the name of the lock of backups.
+fn of_pipeline(files: &Files, name: &str) -> anyhow::Result<Value> {
+    if name == BACKUPS {
+        let failure = Failure::config("cannot compile pipeline backups: the lock of backups is called so");
+        return Err(failure.hint("Give the pipeline another name.").into());
+    }
+    config::compile(files, name)
+}
+
+/// Brings a lock up to date, or only looks (`check`).
+fn lock(content: &Value, name: &str, out: &Path, check: bool) -> anyhow::Result<Lock> {
+    let text = format!("{content:#}\n");
     let path = out.join(format!("{name}.lock.json"));
     if std::fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(Lock::Current);

@@ -1,7 +1,6 @@
 //! `sankofa doctor`.
 
 use super::Context;
-use super::open::resolver;
 use crate::config::model::{Pipeline, Project};
 use crate::config::{load_pipeline, pipeline_names};
 use crate::doctor::{Diagnosis, examine, examine_backups};
@@ -37,7 +36,7 @@ pub enum Purpose {
 /// The most serious finding.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let mut diagnosis = Diagnosis { findings: Vec::new() };
     if args.purpose != Some(Purpose::Backup) {
         let pipelines = pipelines(&args, &project, context)?;

@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::arguments::RunId;
-use super::open::resolver;
 use super::record;
 use super::restore::{How, moment, phases, tools};
 use crate::backup::drill::{judge, keep, measured, of_run};
@@ -53,7 +52,7 @@ pub struct Args {
 /// 65 when the rows differ or the restore takes longer than `restore_within`; else as `restore`.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
     let started_at = Timestamp::now();
     let mut noted = false;

@@ -29,6 +29,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
             .await;
     }
     let open = open(context, &args.step.pipeline)?;
+    open.fetch_for_reading().await;
     let request = open.request("extract", &args.step, &args.select)?;
     let report = etl::steps::extract(&request, &open.hands(context), context.report()).await?;
     Ok(skip_if_empty(report, args.step.skip_if_empty)?)

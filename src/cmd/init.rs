@@ -1,7 +1,6 @@
 //! `sankofa init`.
 
 use super::Context;
-use super::open::resolver;
 use crate::config::{self, FileKind, Files};
 use crate::error::Failure;
 use crate::init::text::{self, Names};
@@ -47,7 +46,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Report> {
     let asked = if is_new {
         Resolver::new(vec![std::sync::Arc::new(Environment::process())])
     } else {
-        resolver(&context.project()?)?
+        context.resolver(&context.project()?)?
     };
     let connection = asked.connection(&names.source).await?;
     let how = SessionOptions::named("sankofa/init")

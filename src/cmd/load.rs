@@ -20,6 +20,7 @@ pub struct Args {
 /// See DESIGN.md 3.3 to 3.7.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let open = open(context, &args.step.pipeline)?;
+    open.fetch_for_loading().await;
     let request = open.request("load", &args.step, &SelectArgs::default())?;
     if args.step.dry_run {
         return etl::inspect::inspect(&request, &open.hands(context), context.report()).await;

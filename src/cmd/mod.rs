@@ -34,8 +34,10 @@ pub mod man;
 
 use crate::config::Files;
 use crate::config::model::{Pipeline, Project};
+use crate::error::Failure;
 use crate::progress::{Progress, Shown};
 use crate::report::Report;
+use crate::secret::Resolver;
 use crate::stop::StopSignal;
 use arguments::{Global, StepArgs};
 use std::collections::BTreeMap;
@@ -91,6 +93,8 @@ pub struct Context {
     pub json: bool,
     /// The wish to stop, and what to clean up then.
     pub stop: StopSignal,
+    /// What asks for secrets, to be closed at the end.
+    pub opened: open::Opened,
     /// Where progress is shown.
     pub shown: Shown,
     /// What is known of the result before the command starts.
@@ -129,6 +133,14 @@ impl Context {
         let project = crate::config::load_project(&files)?;
         let pipeline = crate::config::load_pipeline(&files, &project, name)?;
         Ok((project, pipeline))
+    }
+
+    /// Where the secrets of `project` are asked for; closed at the end of the command.
+    ///
+    /// # Errors
+    /// As [`open::resolver`].
+    pub fn resolver(&self, project: &Project) -> Result<Resolver, Failure> {
+        self.opened.resolver(project, &self.stop)
     }
 
     /// Starts showing how far `what` is, such as `extracting hr`.
@@ -217,6 +229,12 @@ impl Command {
     /// # Errors
     /// The command's own; see [`crate::error::classify`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Report> {
+        let done = context.opened.judge(self.begin(context).await).await;
+        context.opened.close().await;
+        done
+    }
+
+    async fn begin(self, context: &Context) -> anyhow::Result<Report> {
         match self {
             Command::Init(args) => init::run(args, context).await,
             Command::Plan(args) => plan::run(args, context).await,

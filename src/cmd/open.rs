@@ -2,12 +2,16 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::model::{Pipeline, Project, SecretPlace};
+use crate::config::model::{FilesPlace, Mask, Pipeline, Project, SecretPlace};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
+use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
-use crate::secret::{Environment, Place, Resolver};
-use std::sync::Arc;
+use crate::report::Report;
+use crate::secret::vault::Vault;
+use crate::secret::{Asked, Environment, Files, Place, Resolver};
+use crate::stop::{Registration, StopSignal};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A project and one of its pipelines, resolved, and where its secrets are asked for.
 pub struct Open {
@@ -19,13 +23,65 @@ pub struct Open {
     pub resolver: Resolver,
 }
 
-/// Where the secrets of `project` are asked for.
+/// The places that a command has opened, to be closed at its end.
+#[derive(Default)]
+pub struct Opened(Mutex<Vec<(Resolver, Registration)>>);
+
+impl Opened {
+    /// Where the secrets of `project` are asked for; closed when the command ends, or is asked to stop.
+    ///
+    /// # Errors
+    /// As [`resolver`].
+    pub fn resolver(&self, project: &Project, stop: &StopSignal) -> Result<Resolver, Failure> {
+        let resolver = resolver(project)?;
+        let closing = resolver.clone();
+        let on_stop = stop.on_stop(async move { closing.close().await });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((resolver.clone(), on_stop));
+        Ok(resolver)
+    }
+
+    /// What `done` really ended with: work that failed because a user was taken away is to be tried again.
+    ///
+    /// # Errors
+    /// That of `done`; 75 when a lease was lost.
+    pub async fn judge(&self, done: anyhow::Result<Report>) -> anyhow::Result<Report> {
+        let Err(error) = done else { return done };
+        for resolver in self.all() {
+            if let Some(id) = resolver.lost().await {
+                let what =
+                    format!("the user of connection {id} was taken away while it was in use: {error:#}");
+                return Err(Failure::temporary(what)
+                    .hint("Its lease in Vault was revoked or came to its end; compare its max_ttl with how long this takes.")
+                    .into());
+            }
+        }
+        Err(error)
+    }
+
+    /// Gives back logins and leases.
+    pub async fn close(&self) {
+        futures_util::future::join_all(self.all().iter().map(Resolver::close)).await;
+    }
+
+    fn all(&self) -> Vec<Resolver> {
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().map(|(resolver, _)| resolver.clone()).collect()
+    }
+}
+
+/// Where the secrets of `project` are asked for. A command takes it from [`Context::resolver`], which
+/// closes it at the end.
 ///
 /// # Errors
 /// 78 for a place that this build cannot ask.
 pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
+        SecretPlace::Files(files) => Ok(file_place(files)),
+        SecretPlace::AwsSecretsManager(_) => Err(Failure::config("cannot ask AWS")),
+        SecretPlace::Vault(settings) => {
+            Ok(Arc::new(Vault::new(settings.as_ref().clone())?) as Arc<dyn Place>)
+        }
         SecretPlace::NotYet(name) => {
             Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
                 .hint("List `environment` alone under `secrets:`."))
@@ -34,17 +90,44 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     Ok(Resolver::new(places.collect::<Result<_, _>>()?))
 }
 
+fn file_place(files: &FilesPlace) -> Arc<dyn Place> {
+    let FilesPlace { connections, variables } = files.clone();
+    Arc::new(Files { connections, variables })
+}
+
 /// Reads the project and the pipeline called `name`.
 ///
 /// # Errors
 /// 78, with file, line and column.
 pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
     let (project, pipeline) = context.pipeline(name)?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     Ok(Open { project, pipeline, resolver })
 }
 
 impl Open {
+    /// Asks, side by side, for all that reading the source into the warehouse needs.
+    pub async fn fetch_for_reading(&self) {
+        let by_pipeline = self.pipeline.tables.iter().flat_map(|table| table.mask.values());
+        let mut masks = by_pipeline.chain(self.project.guard.mask.iter().map(|(_, mask)| mask));
+        let key = masks.any(|mask| *mask == Mask::Hmac).then_some(Asked::Variable(HMAC_KEY));
+        let source = Asked::Connection(&self.pipeline.source);
+        let needed: Vec<_> = std::iter::once(source).chain(self.warehouse()).chain(key).collect();
+        self.resolver.fetch_ahead(&needed).await;
+    }
+
+    /// Asks, side by side, for all that reading a stage into the warehouse needs.
+    pub async fn fetch_for_loading(&self) {
+        let stage = self.project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
+        let identity = stage.and_then(|stage| stage.identity.as_deref()).map(Asked::Variable);
+        let needed: Vec<_> = self.warehouse().into_iter().chain(identity).collect();
+        self.resolver.fetch_ahead(&needed).await;
+    }
+
+    fn warehouse(&self) -> Option<Asked<'_>> {
+        self.project.warehouse.as_ref().map(|warehouse| Asked::Connection(&warehouse.connection))
+    }
+
     /// What the run needs of this process.
     pub fn hands<'a>(&'a self, context: &'a Context) -> Hands<'a> {
         Hands { resolver: &self.resolver, stop: &context.stop, shown: &context.shown }

@@ -31,6 +31,7 @@ pub struct Args {
 /// When a server cannot be reached, a right is missing, or `--check` finds a change.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let open = open(context, &args.pipeline)?;
+    open.fetch_for_reading().await;
     let window = args.select.window()?.map(|(from, to)| (from.to_string(), to.to_string()));
     let run = RunId::fresh();
     let request = Request {

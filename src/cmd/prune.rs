@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::arguments::duration;
-use super::open::resolver;
 use crate::etl::prune::{HISTORY, Pruned, prune};
 use crate::report::{Report, grouped, size};
 use serde_json::json;
@@ -26,7 +25,7 @@ pub struct Args {
 /// When the store or the warehouse cannot be reached.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let pruned = prune(&project, &resolver, args.history.unwrap_or(HISTORY), args.dry_run).await?;
     let mut report = context.report();
     let bytes: u64 = pruned.stages.iter().map(|(_, bytes)| bytes).sum();

@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::arguments::duration;
-use super::open::resolver;
 use crate::backup::restore::apply::Manner;
 use crate::backup::restore::choose::Choice;
 use crate::backup::restore::fill::{Hands, Restored, Wish, list, restore};
@@ -138,7 +137,7 @@ impl How {
 /// answer; 77 without an identity that opens it; 78 for a target that does not fit.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
     let wish = wish(&args)?;
     let opened = Opened::open(database, &project.environment, &choice(&args), &resolver).await?;

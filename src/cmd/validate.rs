@@ -20,6 +20,7 @@ pub struct Args {
 /// A data failure, when a check that may fail the run is missed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let open = open(context, &args.step.pipeline)?;
+    open.fetch_for_loading().await;
     let request = open.request("validate", &args.step, &SelectArgs::default())?;
     if args.step.dry_run {
         return etl::inspect::inspect(&request, &open.hands(context), context.report()).await;

@@ -1,7 +1,6 @@
 //! `sankofa warehouse init|upgrade`.
 
 use super::Context;
-use super::open::resolver;
 use crate::config::model::Project;
 use crate::etl::target;
 use crate::ledger;
@@ -54,7 +53,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         Action::Upgrade(change) => (Task::Upgrade, change),
     };
     let warehouse = project.warehouse()?;
-    let connection = resolver(&project)?.connection(&warehouse.connection).await?;
+    let connection = context.resolver(&project)?.connection(&warehouse.connection).await?;
     let session = target::bare(&connection, "sankofa warehouse").await?;
     let done = setup::set_up(&session, warehouse, &project.environment, (task, change.dry_run)).await?;
     let mut report = context.report();

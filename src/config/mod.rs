@@ -27,7 +27,7 @@ pub mod sql_text;
 pub mod words;
 mod yaml;
 
-pub use compile::compile;
+pub use compile::{compile, compile_backups};
 pub use files::Files;
 pub use guard::{pattern_matches, strictest};
 pub use schema::{FileKind, editor_header, schema};
@@ -112,11 +112,26 @@ pub fn pipeline_names(files: &Files) -> anyhow::Result<Vec<String>> {
     Ok(files.pipeline_files()?)
 }
 
-/// The pipeline, and its tree as written, before variables are filled in.
-fn read_pipeline(files: &Files, name: &str) -> anyhow::Result<(Pipeline, Node)> {
+/// The pipeline as it is in each of its environments, the file itself first (`None`), with its tree as
+/// written there, before variables are filled in.
+fn pipeline_sections(files: &Files, name: &str) -> anyhow::Result<Vec<Section>> {
     let source = pipeline_source(files, name)?;
-    Ok(pipeline(files, &source, name).map_err(|fault| fault.into_failure(&source.label))?)
+    let sections = || {
+        let written = tree(&source)?;
+        let names = environments(&written)?;
+        std::iter::once(None)
+            .chain(names.into_iter().map(Some))
+            .map(|environment| {
+                let (pipeline, root) = section(files, written.clone(), name, environment.as_deref())?;
+                Ok((environment, pipeline, root))
+            })
+            .collect::<Result<_, Fault>>()
+    };
+    Ok(sections().map_err(|fault| fault.into_failure(&source.label))?)
 }
+
+/// An environment's name, the pipeline there, and its tree.
+type Section = (Option<String>, Pipeline, Node);
 
 fn pipeline_source(files: &Files, name: &str) -> Result<Source, Failure> {
     files::check_name(name)?;
@@ -128,6 +143,33 @@ fn pipeline_source(files: &Files, name: &str) -> Result<Source, Failure> {
 
 fn pipeline(files: &Files, source: &Source, name: &str) -> Result<(Pipeline, Node), Fault> {
     let written = tree(source)?;
+    let names = environments(&written)?;
+    // sankofa.yaml knows the environments; a pipeline need not differ in each of them.
+    let environment = files.environment.as_deref().filter(|name| names.iter().any(|own| own == name));
+    for other in names.iter().filter(|other| Some(other.as_str()) != environment) {
+        section(files, written.clone(), name, Some(other))?;
+    }
+    section(files, written, name, environment)
+}
+
+/// Names of a pipeline's environments; `default` is what the file itself is called in locks.
+fn environments(written: &Node) -> Result<Vec<String>, Fault> {
+    let names = overlay::names(written);
+    if names.iter().any(|name| name == "default") {
+        let fault = written.fault(&["environments", "default"], "`default` is the file itself");
+        return Err(fault.hint("Give this environment another name."));
+    }
+    Ok(names)
+}
+
+/// The pipeline as it is in `environment`.
+fn section(
+    files: &Files,
+    written: Node,
+    name: &str,
+    environment: Option<&str>,
+) -> Result<(Pipeline, Node), Fault> {
+    let written = overlay::apply(written, environment)?;
     let mut root = filled(written.clone(), &files.variables)?;
     // `public.salary:` alone means a table with every default; anywhere else nothing is a mistake.
     if let Some(Node { value: Value::Map(tables), .. }) = root.find_mut("tables") {

@@ -53,8 +53,44 @@ impl Project {
 pub enum SecretPlace {
     /// `AIRFLOW_CONN_<ID>` and `AIRFLOW_VAR_<KEY>` of the process.
     Environment,
+    /// AWS Secrets Manager.
+    AwsSecretsManager(Box<AwsPlace>),
+    /// Airflow's local files.
+    Files(FilesPlace),
+    /// HashiCorp Vault or OpenBao.
+    Vault(Box<crate::secret::vault::Settings>),
     /// A place this build cannot ask yet, by its word in the file.
     NotYet(&'static str),
+}
+
+/// `files:` of `secrets:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FilesPlace {
+    /// File of connections.
+    pub connections: Option<PathBuf>,
+    /// File of variables.
+    pub variables: Option<PathBuf>,
+}
+
+/// `aws_secrets_manager:` of `secrets:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AwsPlace {
+    /// Region; `None`: that of the environment or the profile.
+    pub region: Option<String>,
+    /// Prefix of connections; `None`: none is asked for.
+    pub connections: Option<String>,
+    /// Prefix of variables; `None`: none is asked for.
+    pub variables: Option<String>,
+    /// What stands between prefix and id.
+    pub sep: String,
+    /// More names of fields, by field.
+    pub extra_conn_words: BTreeMap<String, Vec<String>>,
+    /// Profile of the shared files.
+    pub profile: Option<String>,
+    /// Role to assume.
+    pub role_arn: Option<String>,
+    /// URL of the service.
+    pub endpoint_url: Option<String>,
 }
 
 /// `warehouse:`.
@@ -137,7 +173,7 @@ pub struct Pipeline {
 }
 
 /// When and how a scheduler starts a pipeline; `config compile` hands it on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Schedule {
     /// Five fields, or `@daily` and the like; `None`: only by hand.
     pub cron: Option<String>,
@@ -150,8 +186,41 @@ pub struct Schedule {
     /// How long a run may take.
     #[serde(serialize_with = "write_optional_duration")]
     pub timeout: Option<Duration>,
+    /// How long the scheduler waits before it tries again.
+    #[serde(serialize_with = "write_optional_duration")]
+    pub retry_delay: Option<Duration>,
     /// Who answers for it.
     pub owner: Option<String>,
+    /// Cores that a run's container may use.
+    pub cpu: Option<f64>,
+    /// Bytes of memory that a run's container may use.
+    pub memory_bytes: Option<usize>,
+    /// As three tasks or as one.
+    pub run_as: RunAs,
+    /// What other DAGs can wait for.
+    pub assets: Assets,
+}
+
+/// As how many tasks a scheduler starts a pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunAs {
+    /// `extract >> validate >> load`.
+    #[default]
+    Steps,
+    /// `sync`.
+    Sync,
+}
+
+/// What other DAGs can wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Assets {
+    /// The warehouse schema that the pipeline fills.
+    #[default]
+    Schema,
+    /// Each of its tables too.
+    Tables,
 }
 
 /// One table of a pipeline, with the pipeline's defaults applied.

@@ -29,6 +29,10 @@ pub struct Share(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub usize);
 
+/// Processor cores: `0.5`, `2`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cores(pub f64);
+
 /// A length of a replication key: a duration, or a count for integer keys; `0` is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach(pub Option<Span>);
@@ -115,6 +119,12 @@ fn size(text: &str) -> Option<usize> {
     number.checked_mul(unit)
 }
 
+fn cores(text: &str) -> Option<f64> {
+    let plain = text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.parse().ok().filter(|_| plain)
+}
+
 fn reach(text: &str) -> Option<Option<Span>> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().map(|count: u64| (count > 0).then_some(Span::Count(count)));
@@ -173,6 +183,13 @@ word!(Size, size, "a size such as 256MiB", "Size", {
         { "type": "string", "pattern": r"^([0-9]+(B|KiB|MiB|GiB)|.*\$\{.*)$" }
     ],
     "description": "A number of bytes: `256MiB`, `1GiB`, or the bytes themselves."
+});
+word!(Cores, cores, "cores such as 0.5 or 2", "Cores", {
+    "anyOf": [
+        { "type": "number", "exclusiveMinimum": 0 },
+        { "type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?|.*\$\{.*)$" }
+    ],
+    "description": "Processor cores, such as 0.5 or 2."
 });
 word!(Text, |text: &str| Some(text.to_owned()), "a word", "Text", {
     "type": ["string", "number", "boolean"],

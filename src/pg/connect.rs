@@ -16,7 +16,6 @@ use secrecy::ExposeSecret;
 use std::error::Error as _;
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::Once;
 use std::time::Duration;
 use tokio_postgres::{Config, config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -69,8 +68,23 @@ impl SessionOptions {
 /// 78: no such database; a certificate of the server that does not verify (expired, wrong name,
 /// unknown authority: neither a retry nor a grant mends it); an option that the server or a
 /// pooler refuses; a connection that [`ConnectParams::of`] refuses.
+///
+/// A login or password that is refused (28P01, 28000) may have been rotated since the places were
+/// asked for it: they are asked once more, and tried once more if they say another.
 pub async fn connect(connection: &Connection, options: &SessionOptions) -> anyhow::Result<Session> {
-    warn_of_ambient_variables();
+    let tried = connection.newest();
+    let refused = match open(connection, options).await {
+        Err(error) if matches!(public::sqlstate(&error).as_deref(), Some("28P01" | "28000")) => error,
+        other => return other,
+    };
+    match connection.ask_anew(tried).await {
+        Ok(true) => open(connection, options).await,
+        Ok(false) => Err(refused),
+        Err(why) => Err(why.context(format!("cannot connect to {}", connection.id))),
+    }
+}
+
+async fn open(connection: &Connection, options: &SessionOptions) -> anyhow::Result<Session> {
     let params = ConnectParams::of(connection)?;
     let tls = tls::connector(&params.tls).map_err(|mut failure| {
         failure.what = format!("cannot use connection {}: {}", params.id, failure.what);
@@ -344,41 +358,6 @@ const NAME_BYTES: usize = 63;
 fn cut(name: &str) -> &str {
     let end = (0..=NAME_BYTES.min(name.len())).rev().find(|&end| name.is_char_boundary(end));
     &name[..end.unwrap_or(0)]
-}
-
-// What libpq would take from the environment; connections are complete without it, and a
-// variable that silently changed where rows go would be no help.
-const AMBIENT: &[&str] = &[
-    "PGHOST",
-    "PGHOSTADDR",
-    "PGPORT",
-    "PGDATABASE",
-    "PGUSER",
-    "PGPASSWORD",
-    "PGPASSFILE",
-    "PGSERVICE",
-    "PGSERVICEFILE",
-    "PGOPTIONS",
-    "PGSSLMODE",
-    "PGSSLROOTCERT",
-    "PGSSLCERT",
-    "PGSSLKEY",
-    "PGCHANNELBINDING",
-    "PGTARGETSESSIONATTRS",
-    "PGCONNECT_TIMEOUT",
-    "PGCLIENTENCODING",
-    "PGTZ",
-    "PGDATESTYLE",
-];
-
-fn warn_of_ambient_variables() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let set: Vec<_> = AMBIENT.iter().filter(|name| std::env::var_os(name).is_some()).copied().collect();
-        if !set.is_empty() {
-            tracing::warn!(variables = set.join(","), "environment variables of libpq were ignored");
-        }
-    });
 }
 
 #[cfg(test)]

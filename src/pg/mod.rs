@@ -13,6 +13,7 @@ pub mod lock;
 mod options;
 pub mod introspect;
 pub mod params;
+mod passfile;
 pub mod public;
 pub mod said;
 pub mod session;

@@ -204,7 +204,9 @@ fn read(connection: &Connection) -> Checked<ConnectParams> {
     check_extra(connection)?;
     check_for_stray_at(connection)?;
     let extra = Extra(&connection.extra);
-    let wanted = |key, field: &Option<String>, name| match extra
+    let newest = connection.newest();
+    let newest_extra = Extra(&newest.extra);
+    let wanted = |key, field: &Option<String>, name| match if key == "user" { &newest_extra } else { &extra }
         .text(key)?
         .or(field.clone())
         .filter(|text| !text.is_empty())
@@ -220,8 +222,11 @@ fn read(connection: &Connection) -> Checked<ConnectParams> {
             connection.port,
         )?,
         database: wanted("dbname", &connection.schema, "database (its schema)")?,
-        user: wanted("user", &connection.login, "user (its login)")?,
-        password: extra.text("password")?.map(SecretString::from).or_else(|| connection.password().cloned()),
+        user: wanted("user", &newest.login, "user (its login)")?,
+        password: newest_extra
+            .text("password")?
+            .map(SecretString::from)
+            .or_else(|| newest.password().cloned()),
         tls: tls(&extra)?,
         channel_binding: extra.word("channel_binding", CHANNEL_BINDING)?.unwrap_or(ChannelBinding::Prefer),
         target: extra.word("target_session_attrs", TARGET)?.unwrap_or(Target::Any),

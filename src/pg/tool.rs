@@ -2,13 +2,14 @@
 //!
 //! In:    a major version, a connection, the server it was opened on.
 //! Out:   running programs in a process group of their own.
-//! Holds: their environment is built here, nothing is inherited; the password is in it, never among
-//!        the arguments; they end when they are dropped, and when this process dies.
+//! Holds: their environment is built here, nothing is inherited; the password is neither in it nor
+//!        among the arguments (`passfile`); they end when they are dropped, and when this process dies.
 //! Not here: what they are told to do (`backup`), how they run (`child`), what they say (`said`).
 
 use super::child::Running;
 use super::endpoint::Endpoint;
 use super::params::{ConnectParams, RootCertificates, Verification};
+use super::passfile::Passfile;
 use crate::error::Failure;
 use anyhow::Result;
 use secrecy::ExposeSecret;
@@ -119,10 +120,16 @@ impl Tools {
     /// Readies `program` to run on the server of `session`.
     ///
     /// # Errors
-    /// 78 when a certificate is to be verified and this machine has no root certificates.
+    /// 78 when a certificate is to be verified and this machine has no root certificates, and for a
+    /// password that no password file can hold.
     pub fn on(&self, program: Program, session: &ToolSession<'_>) -> Result<Prepared> {
         let mut prepared = self.alone(program);
         prepared.command.envs(session.environment()?);
+        if let Some(password) =
+            session.params.password.as_ref().filter(|text| !text.expose_secret().is_empty())
+        {
+            prepared.password(Passfile::of(password)?);
+        }
         prepared.arg("--no-password");
         prepared.arg(format!("--dbname={}", session.wire()));
         Ok(prepared)
@@ -141,6 +148,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Gives it a password.
+    fn password(&mut self, file: Passfile) {
+        self.command.env("PGPASSFILE", file.path());
+        // SAFETY: what is called makes one system call, and allocates nothing.
+        unsafe { self.command.pre_exec(move || file.inherit()) };
+    }
+
     /// Adds an argument; everybody on the machine can read it.
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
         self.command.arg(arg);
@@ -224,9 +238,6 @@ impl ToolSession<'_> {
         ];
         if let Some(address) = self.at.address.filter(|_| !self.at.is_socket()) {
             set.push(("PGHOSTADDR", address.to_string().into()));
-        }
-        if let Some(password) = &params.password {
-            set.push(("PGPASSWORD", password.expose_secret().into()));
         }
         let nowhere = || (PathBuf::from(NOWHERE), PathBuf::from(NOWHERE));
         let (certificate, key) = params.tls.identity.clone().unwrap_or_else(nowhere);

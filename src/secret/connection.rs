@@ -7,8 +7,9 @@
 //! Not here: the texts it is read from (`grammar`).
 
 use super::grammar;
-use crate::error::Failure;
-use secrecy::SecretString;
+use super::renewal::Renewal;
+use crate::error::{Failure, Kind, classify};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -34,6 +35,7 @@ pub struct Connection {
     pub extra: Map<String, Value>,
     /// Set when the extras were given in a form that holds no keys.
     pub unusable_extra: Option<UnusableExtra>,
+    pub(super) renewal: Option<Renewal>,
 }
 
 /// Extras that Airflow accepts and nobody can use.
@@ -76,11 +78,15 @@ impl Connection {
     /// # Errors
     /// 78, saying what is wrong and never quoting `text`.
     pub fn parse(id: &str, text: &str) -> anyhow::Result<Connection> {
-        grammar::parse(id, text).map_err(|fault| {
-            let hint = "Write it as Airflow does: postgres://user:password@host:5432/database, with each of `% : / ? # @ [ ]` \
-                        inside a part percent-encoded; or as a JSON object.";
-            Failure::config(format!("cannot read connection {id}: {fault}")).hint(hint).into()
-        })
+        grammar::parse(id, text).map_err(|fault| unreadable(id, fault))
+    }
+
+    /// Reads the fields of connection `id`, as its JSON form has them.
+    ///
+    /// # Errors
+    /// 78, saying what is wrong and never quoting a value.
+    pub fn of_fields(id: &str, fields: Map<String, Value>) -> anyhow::Result<Connection> {
+        grammar::from_fields(id, fields).map_err(|fault| unreadable(id, fault))
     }
 
     /// The password, if there is one.
@@ -92,7 +98,41 @@ impl Connection {
     #[must_use]
     pub fn with_password(mut self, password: SecretString) -> Connection {
         self.password = Some(password);
+        self.renewal = None; // it is not the places' any more
         self
+    }
+
+    /// Itself, or what the places said when they were asked once more, with the login and password to
+    /// use now; shared by all copies of one answer.
+    pub fn newest(&self) -> &Connection {
+        self.renewal.as_ref().and_then(Renewal::fresh).unwrap_or(self)
+    }
+
+    /// Asks the places once more, after a server refused the login or password of `tried` (what
+    /// [`Connection::newest`] was then): it may have been rotated. Says whether there are others now.
+    ///
+    /// Cost: one question a place for all copies of one answer, and then none.
+    ///
+    /// # Errors
+    /// 75 when a place cannot be reached; what else goes wrong there leaves the refusal standing.
+    pub async fn ask_anew(&self, tried: &Connection) -> anyhow::Result<bool> {
+        let Some(renewal) = &self.renewal else { return Ok(false) };
+        match renewal.ask().await {
+            Ok(fresh) => Ok(!tried.has_login_of(fresh)),
+            Err(why) if classify(&why).kind == Kind::Temporary => Err(why),
+            Err(why) => {
+                tracing::debug!(connection = %self.id, why = %format!("{why:#}"), "asked anew in vain");
+                Ok(false)
+            }
+        }
+    }
+
+    fn has_login_of(&self, other: &Connection) -> bool {
+        let password = |of: &Connection| of.password.as_ref().map(|text| text.expose_secret().to_owned());
+        let extra = |of: &Connection, key| of.extra.get(key).cloned();
+        self.login == other.login
+            && password(self) == password(other)
+            && ["user", "password"].iter().all(|key| extra(self, *key) == extra(other, *key))
     }
 
     fn shown_extra(&self) -> Vec<(&str, String)> {
@@ -103,6 +143,12 @@ impl Connection {
         };
         self.extra.iter().map(|pair| (pair.0.as_str(), shown(pair))).collect()
     }
+}
+
+fn unreadable(id: &str, fault: grammar::Fault) -> anyhow::Error {
+    let hint = "Write it as Airflow does: postgres://user:password@host:5432/database, with each of `% : / ? # @ [ ]` \
+                inside a part percent-encoded; or as a JSON object.";
+    Failure::config(format!("cannot read connection {id}: {fault}")).hint(hint).into()
 }
 
 impl fmt::Debug for Connection {

@@ -108,6 +108,7 @@ fn from_uri(id: &str, uri: &str) -> Result<Connection, Fault> {
         description: None,
         extra,
         unusable_extra,
+        renewal: None,
     })
 }
 
@@ -209,6 +210,7 @@ pub fn from_fields(id: &str, mut fields: Map<String, Value>) -> Result<Connectio
         description: text_of(&fields, "description")?,
         extra,
         unusable_extra,
+        renewal: None,
     })
 }
 

@@ -7,12 +7,17 @@
 
 mod connection;
 mod environment;
+mod files;
 pub mod grammar;
 mod place;
+mod renewal;
 mod resolver;
 mod url;
+pub mod vault;
+mod wipe;
 
 pub use connection::{Connection, UnusableExtra};
 pub use environment::Environment;
-pub use place::{Answer, Asked, Place};
+pub use files::Files;
+pub use place::{Answer, Asked, Credentials, Place};
 pub use resolver::Resolver;

@@ -31,6 +31,15 @@ impl<T> Answer<T> {
     }
 }
 
+/// User and password that a place makes for one connection, in place of those in it.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The user.
+    pub login: String,
+    /// Its password.
+    pub password: SecretString,
+}
+
 /// What is asked for, as errors and hints name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked<'a> {
@@ -63,6 +72,17 @@ pub trait Place: fmt::Debug + Send + Sync {
 
     /// The variable `key`; `None` where this place does not have it. It may be empty.
     fn variable<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Answer<SecretString>>>>;
+
+    /// User and password for the connection `id`, whichever place has the rest of it; `None` where
+    /// this place makes none.
+    fn credentials<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Result<Option<Answer<Credentials>>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// The connection whose user was taken from us while it was in use, if there is one.
+    fn lost(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { None })
+    }
 
     /// Gives back what the place was made to hand out (logins, leases); never fails, warns.
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -2,24 +2,40 @@
 //!
 //! In:    a connection id or a variable key.
 //! Out:   its value, remembered for the life of the process.
-//! Holds: each id is asked for once; an id that is no id is refused and not repeated.
+//! Holds: each id is asked for once, several side by side; a connection that a server refuses is asked
+//!        for once more; an id that is no id is refused and not repeated.
 //! Not here: the order of the places (`config`).
 
 use super::connection::Connection;
 use super::place::{Answer, Asked, Place};
-use crate::error::Failure;
+use super::renewal::Renewal;
+use crate::error::{Failure, classify};
+use futures_util::FutureExt;
 use secrecy::SecretString;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 /// An answer, and the name of the place that gave it.
-type Given<T> = (Answer<T>, String);
-type Answers<T> = Mutex<HashMap<String, Arc<OnceCell<Given<T>>>>>;
+pub type Given<T> = (Answer<T>, String);
 
-/// Resolves ids by asking its places in order.
+/// What is kept of an id: its answer, and what came of asking for it once more.
 #[derive(Debug)]
-pub struct Resolver {
+struct Slot<T> {
+    given: OnceCell<Given<T>>,
+    /// Why it could not be fetched ahead; told once, to whoever asks for it.
+    ahead: Mutex<Option<Failure>>,
+    fresh: Arc<OnceCell<T>>,
+}
+
+type Answers<T> = Mutex<HashMap<String, Arc<Slot<T>>>>;
+
+/// Resolves ids by asking its places in order. Copies share what they know.
+#[derive(Clone, Debug)]
+pub struct Resolver(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     places: Vec<Arc<dyn Place>>,
     connections: Answers<Connection>,
     variables: Answers<SecretString>,
@@ -28,7 +44,13 @@ pub struct Resolver {
 impl Resolver {
     /// Asks `places` in this order.
     pub fn new(places: Vec<Arc<dyn Place>>) -> Self {
-        Resolver { places, connections: Answers::default(), variables: Answers::default() }
+        let (connections, variables) = (Answers::default(), Answers::default());
+        Resolver(Arc::new(Inner { places, connections, variables }))
+    }
+
+    /// The places, in the order they are asked.
+    pub fn places(&self) -> &[Arc<dyn Place>] {
+        &self.0.places
     }
 
     /// The connection `id` of the first place that has it.
@@ -45,17 +67,35 @@ impl Resolver {
     /// # Errors
     /// As [`Resolver::connection`].
     pub async fn connection_told(&self, id: &str) -> anyhow::Result<Given<Connection>> {
-        let asked = Asked::Connection(id);
         check_id("connection", id)?;
+        let slot = slot(&self.0.connections, id);
         let ask = || async {
-            for place in &self.places {
+            slot.said_ahead()?;
+            for place in &self.0.places {
                 if let Some(found) = place.connection(id).await? {
-                    return Ok((found, place.name()));
+                    return self.with_credentials(id, found, place.name()).await;
                 }
             }
-            Err(self.missing(asked))
+            Err(self.missing(Asked::Connection(id)))
         };
-        Ok(slot(&self.connections, id).get_or_try_init(ask).await?.clone())
+        let (mut answer, place) = slot.given.get_or_try_init(ask).await?.clone();
+        answer.value.renewal = Some(self.renewal(id, &slot));
+        Ok((answer, place))
+    }
+
+    /// The way back here, for when a server refuses the connection `id`.
+    fn renewal(&self, id: &str, slot: &Slot<Connection>) -> Renewal {
+        let (resolver, id) = (self.clone(), id.to_owned());
+        let ask = move || {
+            let (resolver, id) = (resolver.clone(), id.clone());
+            async move {
+                tracing::info!(connection = %id, "asks for the connection anew: its login was refused");
+                resolver.forget_connection(&id);
+                resolver.connection(&id).await
+            }
+            .boxed()
+        };
+        Renewal::new(Arc::new(ask), slot.fresh.clone())
     }
 
     /// The variable `key` of the first place that has it; it may be empty.
@@ -71,33 +111,83 @@ impl Resolver {
     /// # Errors
     /// As [`Resolver::connection`].
     pub async fn variable_told(&self, key: &str) -> anyhow::Result<Given<SecretString>> {
-        let asked = Asked::Variable(key);
         check_id("variable", key)?;
+        let slot = slot(&self.0.variables, key);
         let ask = || async {
-            for place in &self.places {
+            slot.said_ahead()?;
+            for place in &self.0.places {
                 if let Some(found) = place.variable(key).await? {
                     return Ok((found, place.name()));
                 }
             }
-            Err(self.missing(asked))
+            Err(self.missing(Asked::Variable(key)))
         };
-        Ok(slot(&self.variables, key).get_or_try_init(ask).await?.clone())
+        Ok(slot.given.get_or_try_init(ask).await?.clone())
     }
 
-    /// Forgets the connection `id`, so that the next question is asked anew: after a server
-    /// refused its password (28P01, 28000), for it may have been rotated.
+    /// Asks for all of `needed` side by side, so that they cost the time of the slowest. What goes wrong
+    /// is told to whoever asks for that id.
+    pub async fn fetch_ahead(&self, needed: &[Asked<'_>]) {
+        futures_util::future::join_all(needed.iter().map(|asked| self.fetch_one(*asked))).await;
+    }
+
+    async fn fetch_one(&self, asked: Asked<'_>) {
+        match asked {
+            Asked::Connection(id) => {
+                let failed = self.connection_told(id).await.err();
+                slot(&self.0.connections, id).remember(failed.as_ref());
+            }
+            Asked::Variable(key) => {
+                let failed = self.variable_told(key).await.err();
+                slot(&self.0.variables, key).remember(failed.as_ref());
+            }
+        }
+    }
+
+    /// Forgets the connection `id`, so that the next question is asked anew.
     pub fn forget_connection(&self, id: &str) {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.0.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Gives back what the places were made to hand out: logins and leases. Never fails, warns.
+    /// `found`, with the user and password that a place makes for it, if one does.
+    async fn with_credentials(
+        &self,
+        id: &str,
+        found: Answer<Connection>,
+        name: String,
+    ) -> anyhow::Result<Given<Connection>> {
+        for place in &self.0.places {
+            if let Some(made) = place.credentials(id).await? {
+                let mut value = found.value.with_password(made.value.password);
+                value.login = Some(made.value.login);
+                value.extra.retain(|key, _| !matches!(key.as_str(), "user" | "password"));
+                let kind = format!("{}; {}", found.kind, made.kind);
+                return Ok((Answer { value, kind, life: made.life }, name));
+            }
+        }
+        Ok((found, name))
+    }
+
+    /// The connection whose user a place took away while it was in use, if there is one. It asks the
+    /// places that made users; others cost nothing.
+    pub async fn lost(&self) -> Option<String> {
+        for place in &self.0.places {
+            if let Some(id) = place.lost().await {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Gives back what the places were made to hand out: logins and leases. Never fails, warns; a
+    /// second time does nothing.
     pub async fn close(&self) {
-        futures_util::future::join_all(self.places.iter().map(|place| place.close())).await;
+        futures_util::future::join_all(self.0.places.iter().map(|place| place.close())).await;
     }
 
     fn missing(&self, asked: Asked<'_>) -> anyhow::Error {
-        let names: Vec<String> = self.places.iter().map(|place| place.name()).collect();
-        let Some(first) = self.places.first() else {
+        let names: Vec<String> = self.0.places.iter().map(|place| place.name()).collect();
+        let Some(first) = self.0.places.first() else {
             let what = format!("cannot resolve {asked}: no place to ask is named under `secrets:`");
             return Failure::permission(what).into();
         };
@@ -107,8 +197,25 @@ impl Resolver {
     }
 }
 
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Slot { given: OnceCell::new(), ahead: Mutex::default(), fresh: Arc::default() }
+    }
+}
+
+impl<T> Slot<T> {
+    fn remember(&self, failed: Option<&anyhow::Error>) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = failed.map(classify);
+    }
+
+    /// What went wrong when it was fetched ahead, once.
+    fn said_ahead(&self) -> Result<(), Failure> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
 /// The place of one answer; whoever comes second waits for the first.
-fn slot<T>(answers: &Answers<T>, id: &str) -> Arc<OnceCell<Given<T>>> {
+fn slot<T>(answers: &Answers<T>, id: &str) -> Arc<Slot<T>> {
     let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
     answers.entry(id.to_string()).or_default().clone()
 }
@@ -137,8 +244,12 @@ fn check_id(what: &str, id: &str) -> anyhow::Result<()> {
 mod tests {
     use super::super::environment::Environment;
     use super::*;
-    use crate::error::{Kind, classify};
+    use crate::error::Kind;
+    use anyhow::Result;
+    use futures_util::future::BoxFuture;
     use secrecy::ExposeSecret;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Barrier;
 
     fn place(variables: &[(&str, &str)]) -> Arc<dyn Place> {
         Arc::new(Environment::given(variables.iter().copied()))
@@ -146,6 +257,91 @@ mod tests {
 
     fn resolver(variables: &[(&str, &str)]) -> Resolver {
         Resolver::new(vec![place(variables)])
+    }
+
+    /// Counts what it is asked, and says another password every time; `late` is not there at first.
+    #[derive(Debug, Default)]
+    struct Rotating {
+        asked: AtomicUsize,
+        together: Option<Barrier>,
+    }
+
+    impl Rotating {
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        async fn count(&self) -> usize {
+            if let Some(together) = &self.together {
+                together.wait().await;
+            }
+            self.asked.fetch_add(1, Ordering::SeqCst)
+        }
+    }
+
+    impl Place for Rotating {
+        fn name(&self) -> String {
+            "a test".into()
+        }
+
+        fn how_to_add(&self, _: Asked<'_>) -> String {
+            "Wait.".into()
+        }
+
+        fn connection<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Answer<Connection>>>> {
+            let answer = |n| Connection::parse(id, &format!("postgres://u:{n}@h/db"));
+            async move { Ok(Some(Answer::standing(answer(self.count().await)?, "test"))) }.boxed()
+        }
+
+        fn variable<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Answer<SecretString>>>> {
+            let answer = |n: usize| Answer::standing(SecretString::from(n.to_string()), "test");
+            async move { Ok(Some(self.count().await).filter(|n| key != "late" || *n > 0).map(answer)) }
+                .boxed()
+        }
+    }
+
+    fn password(of: &Connection) -> &str {
+        of.newest().password().unwrap().expose_secret()
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_asked_for_once_more_and_all_its_copies_know() {
+        let place = Arc::new(Rotating::default());
+        let all = Resolver::new(vec![place.clone()]);
+        let (first, copy) = (all.connection("x").await.unwrap(), all.connection("x").await.unwrap());
+        assert!(first.ask_anew(&first).await.unwrap());
+        assert_eq!((password(&first), password(&copy), place.asked()), ("1", "1", 2));
+        // A session that began before sees that there is another; one that was refused with it, none.
+        assert!(copy.ask_anew(&copy).await.unwrap());
+        assert!(!copy.ask_anew(copy.newest()).await.unwrap());
+        assert_eq!((password(&all.connection("x").await.unwrap()), place.asked()), ("1", 2));
+    }
+
+    #[tokio::test]
+    async fn the_same_password_again_is_not_tried_again() {
+        let all = resolver(&[("AIRFLOW_CONN_X", "postgres://u:p@h/db")]);
+        let connection = all.connection("x").await.unwrap();
+        assert!(!connection.ask_anew(&connection).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn ids_fetched_ahead_are_asked_side_by_side_and_once() {
+        let place = Arc::new(Rotating { together: Some(Barrier::new(3)), ..Rotating::default() });
+        let all = Resolver::new(vec![place.clone()]);
+        all.fetch_ahead(&[Asked::Connection("a"), Asked::Variable("a"), Asked::Connection("b")]).await;
+        all.connection("a").await.unwrap();
+        all.variable("a").await.unwrap();
+        assert_eq!(place.asked(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_went_wrong_ahead_is_told_without_asking_again() {
+        let place = Arc::new(Rotating::default());
+        let all = Resolver::new(vec![place.clone()]);
+        all.fetch_ahead(&[Asked::Variable("late")]).await;
+        assert_eq!(classify(&all.variable("late").await.unwrap_err()).kind, Kind::Permission);
+        assert_eq!(place.asked(), 1);
+        assert_eq!(all.variable("late").await.unwrap().expose_secret(), "1");
     }
 
     #[tokio::test]
@@ -188,13 +384,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_id_is_asked_for_once_and_a_missing_one_again() {
-        let mut all = resolver(&[("AIRFLOW_VAR_A", "first")]);
-        assert_eq!(all.variable("a").await.unwrap().expose_secret(), "first");
-        assert!(all.variable("b").await.is_err());
-        let changed = [("AIRFLOW_VAR_A", "second"), ("AIRFLOW_VAR_B", "late")];
-        all.places = vec![place(&changed)];
-        assert_eq!(all.variable("a").await.unwrap().expose_secret(), "first");
-        assert_eq!(all.variable("b").await.unwrap().expose_secret(), "late");
+        let place = Arc::new(Rotating::default());
+        let all = Resolver::new(vec![place.clone()]);
+        assert!(all.variable("late").await.is_err());
+        assert_eq!(all.variable("late").await.unwrap().expose_secret(), "1");
+        assert_eq!(all.variable("late").await.unwrap().expose_secret(), "1");
+        assert_eq!(place.asked(), 2);
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! A network that breaks at each message of a run in turn: nothing lost, doubled or half done.
 //!
-//! In:    a clean run, whose messages are counted; then one run per message, cut there: ten of
-//!        them spread over what follows the sessions' setup, every one with `SANKOFA_SOAK=1`.
+//! In:    a clean run, whose messages are counted; then one run per message, cut there: at 60 of a
+//!        load and ten of a sync, spread over what follows the sessions' setup; at every one with
+//!        `SANKOFA_SOAK=1`.
 //! Holds: afterwards the warehouse is as before or as after; the same id again ends right.
 
 use std::time::{Duration, Instant};
@@ -111,7 +112,10 @@ async fn mended(pair: &Pair, command: &str, id: &str, broken: &Broken) {
 }
 
 /// Numbers of the messages to cut at: those after the setup of their session, thinned out.
-fn places(seen: &[Seen]) -> Vec<usize> {
+fn places(command: &str, seen: &[Seen]) -> Vec<usize> {
+    if std::env::var("SANKOFA_SOAK").is_ok() {
+        return (0..seen.len()).collect();
+    }
     let mut ready = std::collections::BTreeSet::new();
     let mut after = Vec::new();
     for (at, message) in seen.iter().enumerate() {
@@ -121,10 +125,7 @@ fn places(seen: &[Seen]) -> Vec<usize> {
             ready.insert(message.connection);
         }
     }
-    if std::env::var("SANKOFA_SOAK").is_ok() {
-        return (0..seen.len()).collect();
-    }
-    let every = after.len().div_ceil(10).max(1);
+    let every = after.len().div_ceil(if command == "load" { 60 } else { 10 }).max(1);
     after.into_iter().step_by(every).collect()
 }
 
@@ -134,7 +135,7 @@ async fn cut_everywhere(side: Side, command: &str, is_lost_answer: bool) {
     pair.sync(&[]).await.succeeds();
     change(&pair, 0).await;
     let clean = broken(&pair, side, (command, "clean"), None).await;
-    let places = places(&clean.seen);
+    let places = places(command, &clean.seen);
     let (mut cut, mut committed, mut failed) = (0, 0, 0);
     for at in &places {
         change(&pair, at + 1).await;

@@ -19,6 +19,7 @@ mod drill;
 mod faults;
 mod guard;
 mod large;
+mod leaks;
 mod ledger;
 mod pair;
 mod ops;

@@ -45,7 +45,7 @@ const KINDS: &[(&str, &str, &str)] = &[
         "sql(none)",
     ),
     (
-        "sql: {none: {query: 'SELECT 1 FROM {table} WHERE n > 50', scope: table}}",
+        "sql: {none: {query: 'SELECT 1 FROM {table} WHERE n > 50', scope: batch}}",
         "UPDATE t SET n = 99, u = clock_timestamp() WHERE id = 2",
         "sql(none)",
     ),
@@ -108,7 +108,7 @@ fn warned(check: &str) -> String {
         "sql: {none: 'SELECT 1 FROM {table} WHERE n > 50'}" => {
             "sql: {none: {query: 'SELECT 1 FROM {table} WHERE n > 50', severity: warn}}"
         }
-        other => return other.replace("scope: table", "scope: table, severity: warn"),
+        other => return other.replace("scope: ", "severity: warn, scope: "),
     }
     .to_owned()
 }

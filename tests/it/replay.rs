@@ -1,6 +1,8 @@
 //! The three real databases, day by day, with the process killed along the way.
 //!
-//! In:    `shared/data`; `SANKOFA_SEED` (printed); `SANKOFA_SOAK=1` for at least 200 kills.
+//! In:    `shared/data`; `SANKOFA_SEED` (printed). At least 200 kills, each phase of each step at
+//!        least 10 times: a phase is known by its messages, the network stands still at one of them,
+//!        and the process is killed there. `SANKOFA_SOAK=1`: three times the days.
 //! Holds: after each day every warehouse table equals the source, row by row, as text.
 //! Not here: cuts of the network (`faults`), signals that can be caught (`signals`).
 
@@ -9,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tokio_postgres::Client;
 
 use crate::pair::*;
 use crate::support::*;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const SOFT: &str = "deletes: {mode: soft, every: 0s}";
-const STEPS: [&str; 4] = ["sync", "extract", "validate", "load"];
+/// Kills of each phase of a step.
+const KILLS: usize = 3;
 
 /// A table of a pipeline: source name, target, what the pipeline says, its masked column.
 type Table = (&'static str, &'static str, &'static str, Option<&'static str>);
@@ -24,7 +26,7 @@ type Table = (&'static str, &'static str, &'static str, Option<&'static str>);
 /// dept_emp and salary begin before their employee is hired: the row comes with an old stamp, so
 /// these are read by xmin or with a lookback.
 const HR: &[Table] = &[
-    ("department", "department", "mode: full_refresh", None),
+    ("department", "department", "mode: full_refresh, checks: {unique: [dept_name]}", None),
     (
         "employee",
         "employee",
@@ -32,7 +34,9 @@ const HR: &[Table] = &[
         Some("first_name"),
     ),
     ("dept_emp", "dept_emp", "mode: incremental, replication_key: xmin", None),
+    ("dept_manager", "dept_manager", "mode: full_refresh", None),
     ("title", "title", "mode: incremental, replication_key: xmin", None),
+    ("salary", "salary", "mode: incremental, replication_key: updated_at, lookback: 5000d", None),
 ];
 
 /// An enrolment is withdrawn by deleting it.
@@ -40,6 +44,7 @@ const RECORDS: &[Table] = &[
     ("\"Course\"", "\"Course\"", "mode: full_refresh", None),
     ("student", "student", "mode: incremental, replication_key: xmin", None),
     ("enrolment", "enrolment", "mode: incremental, replication_key: updated_at, SOFT", None),
+    ("exam", "exam", "mode: full_refresh", None),
     ("submission", "submission", "mode: append, replication_key: submission_id", None),
     ("vle_site", "vle_site", "mode: full_refresh", None),
 ];
@@ -49,7 +54,7 @@ const SERVICE_DESK: &[Table] = &[
     (
         "incident",
         "incident",
-        "mode: incremental, replication_key: xmin, mask: {caller: hmac}",
+        "mode: incremental, replication_key: xmin, mask: {caller: hmac}, checks: {sql: {open: \"SELECT 1 FROM {table} WHERE state IS NULL\"}}",
         Some("caller"),
     ),
     ("incident_event", "incident_event", "mode: append, replication_key: event_id", None),
@@ -61,12 +66,13 @@ struct Replay {
     sankofa: Sankofa,
     which: Real,
     tables: &'static [Table],
-    kills: BTreeMap<String, usize>,
+    /// How often each phase of each step was hit.
+    kills: BTreeMap<(&'static str, Phase), usize>,
     dice: Dice,
-    longest: BTreeMap<&'static str, u64>,
     /// Keys of each soft-deleting table that the source was seen to hold on some day.
     ever: BTreeMap<&'static str, BTreeSet<String>>,
-    watched: [Client; 2],
+    /// Before the source and before the warehouse: every run goes through these.
+    network: [Proxy; 2],
 }
 
 /// A small generator: the same seed, the same kills.
@@ -90,70 +96,70 @@ impl Replay {
             .iter()
             .map(|(name, _, how, _)| format!("  'public.{}': {{{}}}\n", name, how.replace("SOFT", SOFT)))
             .collect();
+        let network = [Proxy::to(server.port()), Proxy::to(server.port())];
         let sankofa = Sankofa::new()
             .file("sankofa.yaml", PROJECT)
             .file("pipelines/p.yaml", format!("source: src\nschema: w\ntables:\n{lines}"))
-            .connection("src", &source)
-            .connection("wh", &warehouse)
+            .connection_uri("src", &source.connection_uri_through(network[0].port()))
+            .connection_uri("wh", &warehouse.connection_uri_through(network[1].port()))
             .env("AIRFLOW_VAR_HMAC_KEY", KEY);
-        let watched = [source.connect().await, warehouse.connect().await];
-        let (kills, longest, ever) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let dice = Dice(seed);
-        Some(Replay { source, warehouse, sankofa, which, tables, kills, dice, longest, ever, watched })
+        let (kills, ever, dice) = (BTreeMap::new(), BTreeMap::new(), Dice(seed));
+        Some(Replay { source, warehouse, sankofa, which, tables, kills, dice, ever, network })
     }
 
-    /// One step under an id, killed `kills` times at random points, then run to its end.
-    async fn step(&mut self, step: &'static str, id: &str, kills: usize) {
-        let args = [step, "p", "--run", id];
-        for _ in 0..kills {
-            let running = self.sankofa.spawn(&args);
-            let phase = self.moment(step).await;
-            running.signal(libc::SIGKILL);
-            if running.wait().await.code().is_none() {
-                *self.kills.entry(format!("{step}, {phase}")).or_default() += 1;
-            }
-        }
+    /// Runs a step to its end; the sessions of killed ones may hold it up a moment.
+    async fn finish(&self, args: &[&str; 4]) {
         let begun = Instant::now();
         loop {
-            let clean = Instant::now();
-            let done = self.sankofa.run(&args).await;
+            let done = self.sankofa.run(args).await;
             if done.code() != Some(75) || begun.elapsed() > Duration::from_secs(20) {
-                let done = done.succeeds();
-                if done.json()["status"] != "already_done" {
-                    self.longest.insert(step, clean.elapsed().as_millis() as u64);
-                }
+                done.succeeds();
                 return;
             }
         }
     }
 
-    /// Waits for a random moment, every other time one within a random phase; says what it was in.
-    async fn moment(&mut self, step: &str) -> &'static str {
-        let longest = self.longest.get(step).copied().unwrap_or(1500);
-        let phases = phases(step);
-        let wanted = self.dice.below(2 * phases.len() as u64) as usize;
-        let Some(wanted) = phases.get(wanted) else {
-            tokio::time::sleep(Duration::from_micros(self.dice.below(longest * 1000))).await;
-            return phase(&self.watched).await;
-        };
-        let begun = Instant::now();
-        while phase(&self.watched).await != *wanted && begun.elapsed() < Duration::from_millis(2 * longest) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    /// Runs until a random message of `phase`, lets nothing pass from there on, and kills; `false`
+    /// when the run ended before it came to that message. Only the last may be one that has committed.
+    async fn killed(&mut self, args: &[&str; 4], phase: Phase, is_last: bool) -> bool {
+        let (side, rule) = phase.rule(args[0], is_last, &mut self.dice);
+        let network = &self.network[side];
+        network.forget();
+        network.add(if self.dice.below(2) == 0 {
+            rule.before(Deed::Freeze)
+        } else {
+            rule.after(Deed::Freeze)
+        });
+        let mut running = self.sankofa.spawn(args);
+        while network.fired().is_empty() && running.is_alive() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        tokio::time::sleep(Duration::from_micros(self.dice.below(20_000))).await;
-        phase(&self.watched).await
+        let is_there = !network.fired().is_empty();
+        running.signal(libc::SIGKILL);
+        let is_killed = running.wait().await.code().is_none();
+        network.cut();
+        network.up();
+        network.forget();
+        is_there && is_killed
     }
 
-    async fn day(&mut self, day: usize, kills: usize) {
+    async fn day(&mut self, day: usize) {
         let unit = if self.which == Real::ServiceDesk { "12 hours" } else { "1 day" };
         let moment =
             format!("SELECT ('{}'::timestamptz + {day} * interval '{unit}')::text", self.which.first_day());
         let moment = self.source.value(&moment).await;
         self.source.advance_to(moment.split('+').next().unwrap()).await;
         let id = format!("day/{day}");
-        let steps: &[&'static str] = if day.is_multiple_of(2) { &STEPS[..1] } else { &STEPS[1..] };
-        for step in steps {
-            self.step(step, &id, if day == 0 { 0 } else { kills }).await;
+        for (step, phases) in steps(day) {
+            let kills = if day == 0 { 0 } else { KILLS };
+            for (phase, left) in
+                phases.iter().flat_map(|phase| (0..kills).rev().map(move |left| (*phase, left)))
+            {
+                if self.killed(&[step, "p", "--run", &id], phase, left == 0).await {
+                    *self.kills.entry((*step, phase)).or_default() += 1;
+                }
+            }
+            self.finish(&[step, "p", "--run", &id]).await;
         }
         for table in self.tables {
             self.compare(table, day).await;
@@ -227,84 +233,89 @@ fn hashed(plain: &str) -> String {
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The phases that a step goes through with sessions open.
-fn phases(step: &str) -> &'static [&'static str] {
-    match step {
-        "sync" => &["preparing", "reading", "staging", "publishing"],
-        "extract" => &["preparing", "reading"],
-        "validate" => &["preparing"],
-        _ => &["preparing", "staging", "publishing"],
+/// Where a run is, told by the messages between it and the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Asking both sides what there is, taking locks.
+    Preparing,
+    /// Rows leave the source.
+    Reading,
+    /// Rows go into staging.
+    Staging,
+    /// From the first merge to the answer of the commit.
+    Publishing,
+}
+
+impl Phase {
+    /// The proxy (0: source, 1: warehouse) and the message in this phase, one of several at random.
+    fn rule(self, step: &str, is_last: bool, dice: &mut Dice) -> (usize, Rule) {
+        use Direction::{FromClient, FromServer};
+        let nth = |dice: &mut Dice, most: u64| 1 + dice.below(most) as usize;
+        match self {
+            Phase::Preparing => (
+                usize::from(!matches!(step, "sync" | "extract")),
+                Rule::on(FromServer, 'Z').nth(1 + nth(dice, 6)),
+            ),
+            Phase::Reading if dice.below(2) == 0 => (0, Rule::on(FromServer, 'H').nth(nth(dice, 2))),
+            Phase::Reading => (0, Rule::on(FromServer, 'd').nth(nth(dice, 4))),
+            Phase::Staging if dice.below(2) == 0 => (1, Rule::on(FromServer, 'G').nth(1)),
+            Phase::Staging => (1, Rule::on(FromClient, 'd').nth(1)),
+            Phase::Publishing => {
+                let merging =
+                    ["WITH written AS", "INSERT INTO sankofa.table_run", "SET status = 'published'"];
+                match dice.below(if is_last { 4 } else { 3 }) {
+                    3 => (1, Rule::on(FromClient, 'Q').containing("COMMIT")),
+                    part => (1, Rule::on(FromClient, 'P').containing(merging[part as usize])),
+                }
+            }
+        }
     }
 }
 
-/// What the sessions of a run are doing: told by the locks that they hold.
-async fn phase(watched: &[Client; 2]) -> &'static str {
-    let asked = "SELECT count(*) > 0,
-            coalesce(bool_or(a.query LIKE 'COPY%TO STDOUT%'), false),
-            coalesce(bool_or(n.nspname = 'sankofa_stage'), false),
-            coalesce(bool_or(n.nspname = 'w' AND l.mode IN ('ShareRowExclusiveLock', 'RowExclusiveLock')
-                OR c.relname = 'table_state' AND l.mode = 'RowShareLock'), false)
-        FROM pg_stat_activity a LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'relation'
-        LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE a.application_name LIKE 'sankofa/%' AND a.datname = current_database()";
-    let [source, warehouse] = watched;
-    let from = source.query_one(asked, &[]).await.expect("asking the source");
-    let to = warehouse.query_one(asked, &[]).await.expect("asking the warehouse");
-    match () {
-        () if to.get(3) => "publishing",
-        () if to.get(2) => "staging",
-        () if from.get(1) => "reading",
-        () if from.get(0) || to.get(0) => "preparing",
-        () => "without a session",
+type Step = (&'static str, &'static [Phase]);
+
+/// The steps of a day, and in which phases each is killed.
+fn steps(day: usize) -> &'static [Step] {
+    use Phase::{Preparing, Publishing, Reading, Staging};
+    const EXTRACT: Step = ("extract", &[Preparing, Reading]);
+    match day % 4 {
+        0 | 2 => &[("sync", &[Preparing, Reading, Staging, Publishing])],
+        // What `validate` staged, `load` finds there; without it, `load` stages.
+        1 => &[EXTRACT, ("validate", &[Preparing, Staging]), ("load", &[Preparing, Publishing])],
+        _ => &[EXTRACT, ("load", &[Preparing, Staging, Publishing])],
     }
 }
 
-async fn replay(
-    which: Real,
-    tables: &'static [Table],
-    seed: u64,
-    sizes: (usize, usize),
-) -> BTreeMap<String, usize> {
+async fn replay(which: Real, tables: &'static [Table], seed: u64) -> BTreeMap<(&'static str, Phase), usize> {
     let Some(mut replay) = Replay::new(which, tables, seed).await else { return BTreeMap::new() };
-    let (days, kills) = sizes;
     let begun = Instant::now();
-    for day in 0..=days {
-        replay.day(day, kills).await;
+    for day in 0..=rounds(7, 24) {
+        replay.day(day).await;
     }
-    eprintln!("{}: {days} days in {:?}: {:?}", which.name(), begun.elapsed(), replay.kills);
+    eprintln!("{}: {:?}: {:?}", which.name(), begun.elapsed(), replay.kills);
     replay.kills
 }
 
 #[tokio::test]
 async fn real_days_arrive_row_by_row_however_often_the_process_is_killed() {
-    let is_soak = std::env::var("SANKOFA_SOAK").is_ok();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
     let seed = std::env::var("SANKOFA_SEED").map_or(now, |text| text.parse().expect("a number"));
     eprintln!("SANKOFA_SEED={seed}");
-    let (sizes, mut all) = (if is_soak { (24, 3) } else { (7, 1) }, BTreeMap::<String, usize>::new());
-    for round in 0..10 {
-        let seed = (seed + round) | 1;
-        // Three of everything at once: two cores are never idle.
-        let (hr, records, desk) = tokio::join!(
-            replay(Real::Hr, HR, seed, sizes),
-            replay(Real::Records, RECORDS, seed << 1 | 1, sizes),
-            replay(Real::ServiceDesk, SERVICE_DESK, seed << 2 | 1, sizes),
-        );
-        for (what, count) in hr.into_iter().chain(records).chain(desk) {
-            *all.entry(what).or_default() += count;
-        }
-        let total: usize = all.values().sum();
-        eprintln!("{total} kills: {all:#?}");
-        if !is_soak || total == 0 || total >= 200 && hit(&all).iter().all(|(_, count)| *count >= 10) {
-            return;
-        }
+    // Three of everything at once: two cores are never idle.
+    let (hr, records, desk) = tokio::join!(
+        replay(Real::Hr, HR, seed | 1),
+        replay(Real::Records, RECORDS, seed << 1 | 1),
+        replay(Real::ServiceDesk, SERVICE_DESK, seed << 2 | 1),
+    );
+    let mut all = BTreeMap::new();
+    for (what, count) in hr.into_iter().chain(records).chain(desk) {
+        *all.entry(what).or_default() += count;
     }
-    panic!("too few kills: {:?}", hit(&all));
-}
-
-/// How often each phase of each step was hit.
-fn hit(all: &BTreeMap<String, usize>) -> Vec<(String, usize)> {
+    let total: usize = all.values().sum();
+    eprintln!("{total} kills: {all:?}");
+    let hit = |step, phase| all.get(&(step, phase)).copied().unwrap_or(0);
     let every =
-        STEPS.iter().flat_map(|step| phases(step).iter().map(move |phase| format!("{step}, {phase}")));
-    every.map(|what| (what.clone(), all.get(&what).copied().unwrap_or(0))).collect()
+        (1..4).flat_map(steps).flat_map(|(step, phases)| phases.iter().map(move |phase| (*step, *phase)));
+    let seldom: Vec<_> = every.filter(|(step, phase)| hit(step, *phase) < 10).collect();
+    assert!(total == 0 || total >= 200 && seldom.is_empty(), "{total} kills, too few of {seldom:?}: {all:?}");
 }

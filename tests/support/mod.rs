@@ -6,6 +6,7 @@
 //! - [`Server::fresh_database`]: an own database per test, dropped after it, kept when it panics.
 //! - [`Sankofa`]: the built binary in a project directory of its own.
 //! - [`b2::B2`]: Backblaze B2 in this process, as strict as the real one, with faults on demand.
+//! - [`leaks::Marks`]: texts that must not be found again, and [`leaks::Evidence`] to search.
 //! - `tests/testbed/install.sh` puts the programs in place; without it tests panic and name it.
 
 // Each test binary uses its own part of this.
@@ -18,6 +19,7 @@ mod database;
 mod dumps;
 mod frames;
 mod guard;
+pub mod leaks;
 mod pooler;
 mod proxy;
 mod real;

@@ -218,6 +218,11 @@ impl Proxy {
         self.shared.traffic().rules.push(rule);
     }
 
+    /// Takes back the rules that were not met, and forgets what passed.
+    pub fn forget(&self) {
+        *self.shared.traffic() = Traffic::default();
+    }
+
     /// The port on 127.0.0.1 to connect to.
     pub fn port(&self) -> u16 {
         self.port

@@ -93,7 +93,8 @@ impl Sankofa {
         self.start(env!("CARGO_BIN_EXE_sankofa"), args)
     }
 
-    fn start<S: AsRef<str>>(&self, program: &str, args: &[S]) -> Running {
+    /// Starts another program in its place, as it would be.
+    pub fn start<S: AsRef<str>>(&self, program: &str, args: &[S]) -> Running {
         let args: Vec<String> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
         let mut command = Command::new(program);
         command.args(&args).current_dir(self.folder()).env_clear();
@@ -185,6 +186,11 @@ impl Running {
             // SAFETY: kill touches no memory; the child is not reaped yet, so the id is its own.
             unsafe { libc::kill(pid as i32, signal) };
         }
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("asking for its status").is_none()
     }
 
     /// What it has logged so far.

@@ -129,6 +129,6 @@ pub struct Sql {
     pub query: String,
     /// `fail` (default) or `warn`.
     pub severity: Option<Severity>,
-    /// `batch` (default), or `table`.
+    /// `batch`, this run's rows, or `table` (default), the table as it would be published.
     pub scope: Option<Scope>,
 }

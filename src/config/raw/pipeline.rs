@@ -2,9 +2,10 @@
 //!
 //! In:    a tree. Out: [`PipelineFile`]. Not here: what is filled in (`resolve::pipeline`).
 
+use super::project::Overlay;
 use super::{Form, No, Ordered, checks::Checks};
-use crate::config::model::{DeleteMode, Mask, Mode, NullKeys, Publish, SchemaPolicy};
-use crate::config::words::{Length, Reach, Share, Size};
+use crate::config::model::{Assets, DeleteMode, Mask, Mode, NullKeys, Publish, RunAs, SchemaPolicy};
+use crate::config::words::{Cores, Length, Reach, Share, Size};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,8 +28,16 @@ pub struct PipelineFile {
     pub retries: Option<u32>,
     /// How long a run may take.
     pub timeout: Option<Length>,
+    /// How long the scheduler waits before it tries again; longer each time.
+    pub retry_delay: Option<Length>,
     /// Who answers for it.
     pub owner: Option<String>,
+    /// What the container of a run may use.
+    pub resources: Option<ResourceKeys>,
+    /// As three tasks, `extract >> validate >> load` (`steps`, default), or as one (`sync`).
+    pub run_as: Option<RunAs>,
+    /// What other DAGs can wait for: the pipeline's schema (`schema`, default), or each table too (`tables`).
+    pub assets: Option<Assets>,
     /// What holds for every table that does not say otherwise.
     pub defaults: Option<Defaults>,
     /// What a changed source schema leads to: `full_refresh` (default), `evolve` or `fail`.
@@ -50,6 +59,20 @@ pub struct PipelineFile {
     /// SQL files that run in the publishing commit, relative to the project directory.
     #[serde(default)]
     pub after: Vec<Form<String, No, Script>>,
+    /// By name, what differs when `--env NAME` is given: merged onto this file key by key.
+    #[serde(default)]
+    pub environments: Ordered<Overlay>,
+}
+
+/// What the container of a run may use.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Resources")]
+pub struct ResourceKeys {
+    /// Processor cores, such as 0.5 or 2.
+    pub cpu: Option<Cores>,
+    /// Memory, such as 512MiB; more than that and it is killed.
+    pub memory: Option<Size>,
 }
 
 /// When the scheduler starts a pipeline.

@@ -2,8 +2,8 @@
 //!
 //! In:    a tree. Out: [`ProjectFile`]. Not here: what is filled in (`resolve::project`).
 
-use super::Ordered;
 use super::backups::{Backups, Drill};
+use super::{Form, Ordered};
 use crate::config::model::Mask;
 use crate::config::words::Length;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -44,7 +44,7 @@ pub struct ProjectFile {
     pub environments: Ordered<Overlay>,
 }
 
-/// Keys of this file that differ in one environment.
+/// Keys of a file that differ in one environment.
 #[derive(Clone, Debug)]
 pub struct Overlay;
 
@@ -77,38 +77,44 @@ pub enum SecretKeys {
     /// HashiCorp Vault, in the layout of Airflow's VaultBackend.
     Vault(Box<Vault>),
     /// AWS Secrets Manager, in the layout of Airflow's SecretsManagerBackend.
-    AwsSecretsManager(AwsSecretsManager),
+    AwsSecretsManager(Box<AwsSecretsManager>),
     /// Airflow's local files backend.
     Files(SecretFiles),
 }
 
-/// A Vault server.
+/// A Vault server, or OpenBao.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vault {
-    /// Its URL.
+    /// Its URL: scheme, host and port.
     pub address: String,
-    /// Mount of the key-value engine.
-    pub mount: String,
-    /// Path of connections under the mount; `connections` by default.
-    pub connections: Option<String>,
-    /// Path of variables under the mount; `variables` by default.
-    pub variables: Option<String>,
+    /// Mount of the key-value engine; without it the first part of each id is the mount.
+    pub mount: Option<String>,
+    /// Path of connections under the mount, or several, asked in order; `connections` by default, `[]` for none here.
+    pub connections: Option<Form<String, Vec<String>>>,
+    /// Path of variables under the mount, or several; `variables` by default, `[]` for none here.
+    pub variables: Option<Form<String, Vec<String>>>,
     /// Version of the key-value engine, 1 or 2; 2 by default.
     #[schemars(range(min = 1, max = 2))]
     pub kv: Option<u8>,
-    /// Vault namespace.
+    /// Namespace.
     pub namespace: Option<String>,
-    /// File with the certificate authority of the server.
+    /// File with the certificate authority of the server; no other is trusted then.
     pub ca_cert: Option<String>,
+    /// File with the certificate that we show to the server.
+    pub client_cert: Option<String>,
+    /// File with its key.
+    pub client_key: Option<String>,
+    /// How long one answer may take; 10s by default.
+    pub timeout: Option<Length>,
     /// How to log in.
     pub auth: VaultAuth,
-    /// By connection id, the path that leases user and password.
+    /// By connection id, the path that leases user and password, such as `database/creds/ROLE`.
     #[serde(default)]
     pub dynamic: Ordered<String>,
 }
 
-/// How to log in to Vault; secrets are read from files, never written here.
+/// How to log in to Vault; secrets are read from files and variables, never written here.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum VaultAuth {
@@ -117,63 +123,130 @@ pub enum VaultAuth {
         /// The role.
         role_id: String,
         /// File with the secret id.
-        secret_id_file: String,
-        /// Mount of the auth method.
+        secret_id_file: Option<String>,
+        /// Variable of the environment with the secret id, in place of a file.
+        secret_id_env: Option<String>,
+        /// Whether what is there is a response-wrapping token, to be unwrapped once: the token alone,
+        /// or the whole `wrap_info` object, which tells an expired one from a stolen one.
+        #[serde(default)]
+        wrapped: bool,
+        /// Mount of the auth method; `approle` by default.
         mount: Option<String>,
     },
-    /// A token, from `VAULT_TOKEN` or a file.
+    /// A token, from a file or `VAULT_TOKEN`.
     Token {
         /// File with the token.
         file: Option<String>,
     },
     /// A JSON web token, such as a Nomad workload identity.
     Jwt {
-        /// The role.
-        role: String,
-        /// File with the JSON web token.
+        /// The role; the method's default without.
+        role: Option<String>,
+        /// File with the JSON web token, read at every login; `nomad_vault_default.jwt` in `NOMAD_SECRETS_DIR` by default.
         file: Option<String>,
-        /// Mount of the auth method.
+        /// Mount of the auth method; `jwt` by default.
         mount: Option<String>,
     },
     /// A Kubernetes service account.
     Kubernetes {
         /// The role.
         role: String,
-        /// File with the service account's token.
+        /// File with the service account's token, read at every login; where Kubernetes mounts it by default.
         file: Option<String>,
-        /// Mount of the auth method.
+        /// Mount of the auth method; `kubernetes` by default.
         mount: Option<String>,
     },
     /// A client certificate.
     Cert {
-        /// The role.
+        /// The role; any that fits without.
         role: Option<String>,
         /// File with the certificate.
         cert_file: String,
         /// File with its key.
         key_file: String,
-        /// Mount of the auth method.
+        /// Mount of the auth method; `cert` by default.
         mount: Option<String>,
     },
-    /// A Vault agent that adds the token itself.
+    /// A Vault agent or proxy at the address that adds the token itself.
     Agent {},
 }
 
-/// AWS Secrets Manager.
+/// AWS Secrets Manager. Who asks is found as AWS's own tools find it: environment, web identity,
+/// profile, container, instance.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsSecretsManager {
-    /// Region.
-    pub region: String,
-    /// Prefix of connections.
-    pub connections: Option<String>,
-    /// Prefix of variables.
-    pub variables: Option<String>,
-    /// URL of the service, for tests.
+    /// Region; that of the environment or the profile without it.
+    pub region: Option<String>,
+    /// What stands before the id in the name of a connection: `airflow/connections` by default; with
+    /// `""` the id is the name; with `null` no connection is asked for.
+    #[serde(default)]
+    pub connections: Prefix,
+    /// The same for variables; `airflow/variables` by default.
+    #[serde(default)]
+    pub variables: Prefix,
+    /// What stands between the two; `/` by default.
+    pub sep: Option<String>,
+    /// More names of a connection's fields in a JSON secret, such as `{schema: [dbname]}`.
+    #[serde(default)]
+    pub extra_conn_words: Ordered<Vec<String>>,
+    /// Profile of the shared files.
+    pub profile: Option<String>,
+    /// Role to assume before anything is asked.
+    pub role_arn: Option<String>,
+    /// URL of the service: a VPC endpoint, a test.
     pub endpoint_url: Option<String>,
 }
 
-/// Files of Airflow's local filesystem backend.
+/// What stands before an id: nothing said, a text, or `null`, which turns that kind off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prefix {
+    /// As by default.
+    #[default]
+    Unsaid,
+    /// This.
+    Of(String),
+    /// That kind is not asked for.
+    Off,
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Prefix;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_unit<E>(self) -> Result<Prefix, E> {
+                Ok(Prefix::Off)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Prefix, E> {
+                Ok(Prefix::Of(text.to_owned()))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Prefix {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Prefix".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "null"] })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+/// Files of Airflow's local filesystem backend: `.yaml`, `.json` or `.env`; relative to this file's directory.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretFiles {

@@ -37,7 +37,7 @@ pub fn checks(at: At<'_>, raw: &Checks) -> Result<Vec<Check>, Fault> {
             if matches!(form, Form::Word(_)) { &["sql", name] } else { &["sql", name, "query"] };
         sql_text::query(query).map_err(|why| at.fault(path, format!("the query is refused: {why}")))?;
         let rule = Rule::Sql { name: name.clone(), query: query.clone() };
-        found.push(check(rule, severity, scope, Scope::Batch));
+        found.push(check(rule, severity, scope, Scope::Table));
     }
     Ok(found)
 }

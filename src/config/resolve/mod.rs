@@ -7,8 +7,10 @@
 pub mod backups;
 pub mod checks;
 pub mod pipeline;
+pub mod places;
 pub mod project;
 pub mod table;
+mod vault;
 
 use super::node::{Fault, Node, shown};
 

@@ -150,14 +150,33 @@ fn schedule(at: At<'_>, raw: &PipelineFile) -> Result<Schedule, Fault> {
         }
         at.timezone(&["schedule", "timezone"], timezone.as_deref())?;
     }
+    let (cpu, memory_bytes) = resources(at, raw)?;
     Ok(Schedule {
         timezone: keys.as_ref().and_then(|k| k.timezone.clone()).unwrap_or_else(|| "UTC".to_owned()),
         catchup: keys.as_ref().and_then(|k| k.catchup).unwrap_or(false),
         cron: keys.map(|k| k.cron),
         retries: raw.retries,
         timeout: raw.timeout.map(|length| length.0),
+        retry_delay: raw.retry_delay.map(|length| length.0),
         owner: raw.owner.clone(),
+        cpu,
+        memory_bytes,
+        run_as: raw.run_as.unwrap_or_default(),
+        assets: raw.assets.unwrap_or_default(),
     })
+}
+
+/// Cores and bytes of memory; less than a container starts with is a slip of the unit.
+fn resources(at: At<'_>, raw: &PipelineFile) -> Result<(Option<f64>, Option<usize>), Fault> {
+    let (cpu, memory) =
+        raw.resources.as_ref().map_or((None, None), |keys| (keys.cpu.map(|cores| cores.0), keys.memory));
+    if cpu.is_some_and(|cpu| !(0.05..=256.0).contains(&cpu)) {
+        return Err(at.fault(&["resources", "cpu"], "expected cores, from 0.05 to 256"));
+    }
+    if memory.is_some_and(|size| size.0 < 32 << 20) {
+        return Err(at.fault(&["resources", "memory"], "expected 32MiB or more"));
+    }
+    Ok((cpu, memory.map(|size| size.0)))
 }
 
 /// SHA-256 of what decides which rows move and how, hex; the schedule is no part of it.

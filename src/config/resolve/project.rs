@@ -4,7 +4,7 @@
 //! Out:   what moving rows needs; notify is checked here and used later.
 //! Holds: every store that is named is there.
 
-use super::{At, backups};
+use super::{At, backups, places, vault};
 use crate::config::guard;
 use crate::config::model::{Guard, Project, SecretPlace, Stage, Warehouse};
 use crate::config::node::{Fault, Node, shown, suggest};
@@ -36,7 +36,7 @@ pub fn project(
     Ok(Project {
         root: home.to_owned(),
         environment: environment.unwrap_or("default").to_owned(),
-        secrets: secrets(at, raw)?,
+        secrets: secrets(at, raw, home)?,
         warehouse: warehouse(at, raw)?,
         stage: stage(at, raw, home)?,
         guard: guard_of(at, raw)?,
@@ -45,20 +45,25 @@ pub fn project(
     })
 }
 
-fn secrets(at: At<'_>, raw: &ProjectFile) -> Result<Vec<SecretPlace>, Fault> {
+fn secrets(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Vec<SecretPlace>, Fault> {
     let Some(places) = &raw.secrets else { return Ok(vec![SecretPlace::Environment]) };
     if places.is_empty() {
         return Err(at.fault(&["secrets"], "expected at least one place"));
     }
-    Ok(places
+    places
         .iter()
-        .map(|place| match place {
-            SecretKeys::Environment => SecretPlace::Environment,
-            SecretKeys::Vault(_) => SecretPlace::NotYet("vault"),
-            SecretKeys::AwsSecretsManager(_) => SecretPlace::NotYet("aws_secrets_manager"),
-            SecretKeys::Files(_) => SecretPlace::NotYet("files"),
+        .enumerate()
+        .map(|(index, place)| {
+            Ok(match place {
+                SecretKeys::Environment => SecretPlace::Environment,
+                SecretKeys::Vault(keys) => {
+                    SecretPlace::Vault(Box::new(vault::settings(at, index, keys, home)?))
+                }
+                SecretKeys::AwsSecretsManager(keys) => places::aws(at, index, keys)?,
+                SecretKeys::Files(keys) => places::files(at, index, keys, home)?,
+            })
         })
-        .collect())
+        .collect()
 }
 
 fn warehouse(at: At<'_>, raw: &ProjectFile) -> Result<Option<Warehouse>, Fault> {

@@ -80,6 +80,7 @@ fn what_is_compiled_can_be_passed_inline_and_resolves_to_the_same() {
     let from_file = load_pipeline(&files, &project, "hr").unwrap();
     let lock = compile(&files, "hr").unwrap();
     assert_eq!(lock["schema"], 1);
+    let lock = &lock["environments"]["default"];
     assert_eq!(lock["schedule"]["timezone"], "Africa/Accra");
     assert_eq!((lock["retries"].as_u64(), lock["timeout_seconds"].as_u64()), (Some(2), Some(7200)));
     assert_eq!(lock["owner"], "data-office");
@@ -146,4 +147,34 @@ fn the_schema_knows_every_key_and_describes_it() {
         editor_header("../schemas/pipeline.json"),
         "# yaml-language-server: $schema=../schemas/pipeline.json"
     );
+}
+
+#[test]
+fn a_lock_has_a_section_for_each_environment_and_each_is_a_pipeline_of_its_own() {
+    let text = "source: s\nschema: w\nschedule: {cron: '@daily'}\ntables: {public.t: }\n\
+                environments: {dev: {schema: w_dev, schedule: {cron: '@weekly'}, run_as: sync}}\n";
+    let place = dir(&[("pipelines/p.yaml", text.as_bytes())]);
+    let lock = compile(&place.files, "p").unwrap();
+    let (own, dev) = (&lock["environments"]["default"], &lock["environments"]["dev"]);
+    assert_eq!((&own["warehouse_schema"], &dev["warehouse_schema"]), (&"w".into(), &"w_dev".into()));
+    assert_eq!((&own["schedule"]["cron"], &dev["schedule"]["cron"]), (&"@daily".into(), &"@weekly".into()));
+    assert_eq!((&own["run_as"], &dev["run_as"]), (&"steps".into(), &"sync".into()));
+    assert!(own["pipeline"].get("environments").is_none() && dev["pipeline"].get("environments").is_none());
+    assert_ne!(own["config_hash"], dev["config_hash"]);
+    assert_eq!(lock["environments"].as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn an_environment_of_a_pipeline_that_is_wrong_is_told_at_its_place_before_its_day() {
+    for (environments, word) in [
+        ("{dev: {shema: x}}", "shema"),
+        ("{default: {schema: x}}", "is the file itself"),
+        ("{dev: {resources: {memory: 1MiB}}}", "32MiB or more"),
+        ("{dev: {resources: {cpu: 0}}}", "from 0.05"),
+    ] {
+        let (what, _) = told(load(&format!(
+            "source: s\nschema: w\ntables: {{public.t: }}\nenvironments: {environments}\n"
+        )));
+        assert!(what.contains(word) && what.contains(".yaml:4:"), "{what}");
+    }
 }
