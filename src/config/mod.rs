@@ -24,6 +24,7 @@ pub mod schema;
 mod secrets_refused;
 pub mod show;
 pub mod sql_text;
+pub mod warehouse;
 pub mod words;
 mod yaml;
 
