@@ -17,6 +17,7 @@ pub mod inline;
 mod interpolate;
 pub mod model;
 mod node;
+pub mod notify;
 mod overlay;
 pub mod raw;
 mod resolve;

@@ -4,6 +4,7 @@
 //! Out:   plain values. Holds: no module but `config` reads a setting from anywhere else.
 
 pub use super::backups::{Backups, Bucket, Codec, Database, StorePlace};
+pub use super::notify::{Occasion, Receiver};
 pub use super::warehouse::Warehouse;
 use super::words::{write_duration, write_optional_duration};
 use crate::table::TableName;
@@ -32,6 +33,8 @@ pub struct Project {
     pub backups: Backups,
     /// Id of the connection to the server that drills restore on.
     pub drill: Option<String>,
+    /// Who is told of what.
+    pub notify: Vec<Receiver>,
 }
 
 /// One place of `secrets:`.
