@@ -15,11 +15,11 @@ use std::process::{Command, Stdio};
 #[tokio::test]
 async fn a_server_that_takes_tls_and_scram_alone_is_dumped_where_its_authority_vouches_for_it() {
     let (ours, other) = (Authority::named("ours"), Authority::named("other"));
-    let server = tls_server(16, ours.sign(for_localhost())).hba("hostnossl all all all reject").start();
+    let server = tls_server(17, ours.sign(for_localhost())).hba("hostnossl all all all reject").start();
     let source = server.fresh_database("over_tls").await;
     source.sql("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 300) g").await;
     let (_, recipient) = key_pair();
-    let programs = client_program(16, "pg_dump").parent().unwrap().display().to_string();
+    let programs = client_program(17, "pg_dump").parent().unwrap().display().to_string();
     let through = |authority: &Authority, host: &str, more: &str| {
         let uri = format!(
             "postgres://{USER}:{PASSWORD}@{host}:{}/{}?sslmode=verify-full&sslrootcert={}{more}",
