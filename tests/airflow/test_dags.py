@@ -201,6 +201,12 @@ def airflow(*words: str, **popen: Any) -> subprocess.Popen[bytes]:
     return one
 
 
+def is_old() -> bool:
+    from airflow import __version__
+
+    return __version__.startswith("2.")
+
+
 def asked(sql: str) -> list[Any]:
     with sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True) as database:
         return database.execute(sql).fetchall()
@@ -217,6 +223,8 @@ def ended(one: subprocess.Popen[bytes]) -> int:
 def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata, locks, settings, school):
     settings(locks=str(locks))
     shutil.copy(DAG_FILE, WORK / "dags/sankofa.py")
+    if is_old():  # its `dags test` does not write the aliases down, as its scheduler does
+        subprocess.run(["airflow", "dags", "reserialize"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     school.psql("warehouse", sql="DROP SCHEMA IF EXISTS records, sankofa CASCADE")  # other tests have filled it
     run = airflow("dags", "test", "sankofa_records", "2026-01-02")
     assert ended(run) == 0, Path(run.log).read_text()[-4000:]
@@ -228,7 +236,7 @@ def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata,
     assert results["load"]["status"] in ("ok", "already_done") and results["load"]["rows"] > 0
     assert int(school.psql("warehouse", sql="SELECT count(*) FROM records.student")) > 0
     kind = "asset" if asked("SELECT 1 FROM sqlite_master WHERE name = 'asset_event'") else "dataset"
-    events = dict(asked(f"SELECT a.uri, e.extra FROM {kind}_event e JOIN {kind} a ON a.id = e.{kind}_id WHERE a.uri LIKE '%/records%'"))
+    events = dict(asked(f"SELECT a.uri, e.extra FROM {kind}_event e JOIN {kind} a ON a.id = e.{kind}_id"))
     assert "sankofa://warehouse/records" in events and "sankofa://warehouse/records/student" in events, events
     assert json.loads(events["sankofa://warehouse/records"])["changed"] > 0
     assert "not-a-secret-test" not in Path(run.log).read_text()
@@ -249,20 +257,17 @@ with DAG("faults", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezon
 
 def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(on_docker, metadata, locks, settings, door):
     """2.11's `dags test` dies of a timeout as a whole, so there the timeout is left to test_docker."""
-    from airflow import __version__
-
-    is_old = __version__.startswith("2.")
-    if is_old:
+    if is_old():
         door.is_open.set()
     else:
         door.is_open.clear()
-    (WORK / "dags/faults.py").write_text(FAULTS % {"locks": locks, "hung": 300 if is_old else 5})
+    (WORK / "dags/faults.py").write_text(FAULTS % {"locks": locks, "hung": 300 if is_old() else 5})
     run = airflow("dags", "test", "faults", "2026-01-02")
     assert ended(run) != 0
     states = {task: (state, tries) for task, state, tries in
               asked("SELECT task_id, state, try_number FROM task_instance WHERE dag_id = 'faults'")}  # fmt: skip
     assert states["refused"] == ("failed", 1), Path(run.log).read_text()[-4000:]
     assert states["away"][0] == "failed" and states["away"][1] == 2
-    assert states["hung"][0] == ("success" if is_old else "failed")
+    assert states["hung"][0] == ("success" if is_old() else "failed")
     told = {task for (task,) in asked("SELECT task_id FROM xcom WHERE dag_id = 'faults' AND key = 'sankofa_result'")}
     assert {"refused", "away"} <= told
