@@ -79,7 +79,11 @@ def test_a_torn_lock_is_one_red_dag_with_its_error_and_the_others_are_as_they_we
     whole = dags_of(locks, settings)
     shutil.copytree(locks, tmp_path / "locks")
     lock = tmp_path / "locks/hr.lock.json"
-    for text in (lock.read_text()[:700], lock.read_text().replace('"tables"', '"tabels"'), "<<<<<<< HEAD\n" + lock.read_text()):
+    for text in (
+        lock.read_text()[:700],
+        lock.read_text().replace('"tables"', '"tabels"'),
+        "<<<<<<< HEAD\n" + lock.read_text(),
+    ):
         lock.write_text(text)
         torn = dags_of(tmp_path / "locks", settings)
         assert set(torn) == set(whole)
@@ -95,7 +99,11 @@ def test_a_lock_that_is_sound_json_and_nonsense_takes_no_other_dag_with_it(locks
     shutil.copytree(locks, tmp_path / "locks")
     lock = tmp_path / "locks/hr.lock.json"
     found = json.loads(lock.read_text())
-    for fields in ({"schedule": {"cron": "often", "timezone": "UTC", "catchup": False}}, {"tables": 7}, {"retries": "many"}):
+    for fields in (
+        {"schedule": {"cron": "often", "timezone": "UTC", "catchup": False}},
+        {"tables": 7},
+        {"retries": "many"},
+    ):
         broken = json.loads(json.dumps(found))
         broken["environments"]["default"].update(fields)
         lock.write_text(json.dumps(broken))
@@ -113,7 +121,9 @@ def test_a_task_is_mapped_over_tables_or_windows_on_any_launcher(launcher, locks
     settings(launcher=launcher)
     with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
         over = {"table": ["public.employee", "public.contract"]}
-        task = sankofa_mapped("t", "sync", "hr", lock=str(locks / "hr.lock.json"), over=over, max_active_tis_per_dagrun=1)
+        task = sankofa_mapped(
+            "t", "sync", "hr", lock=str(locks / "hr.lock.json"), over=over, max_active_tis_per_dagrun=1
+        )
         windows = {"window": [("2026-01-01", "2026-01-02")]}
         assert task.partial_kwargs["command"] == "sync" and sankofa_mapped("w", "sync", "hr", over=windows)
 
@@ -136,7 +146,12 @@ def test_nothing_is_asked_of_anybody_while_a_dag_file_is_parsed(locks, settings,
         raise AssertionError("asked while parsing")
 
     settings(notify="alerts", vault_conn_id="vault", backups=str(WORK / "backups.lock.json"))
-    backups = {"schema": 1, "kind": "backups", "fits": {}, "databases": [{"name": "hr", "expected_every_seconds": 93600}]}
+    backups = {
+        "schema": 1,
+        "kind": "backups",
+        "fits": {},
+        "databases": [{"name": "hr", "expected_every_seconds": 93600}],
+    }
     (WORK / "backups.lock.json").write_text(json.dumps(backups))
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(BaseHook, "get_connection", refuse)
@@ -224,7 +239,9 @@ def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata,
     settings(locks=str(locks))
     shutil.copy(DAG_FILE, WORK / "dags/sankofa.py")
     if is_old():  # its `dags test` does not write the aliases down, as its scheduler does
-        subprocess.run(["airflow", "dags", "reserialize"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["airflow", "dags", "reserialize"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     school.psql("warehouse", sql="DROP SCHEMA IF EXISTS records, sankofa CASCADE")  # other tests have filled it
     run = airflow("dags", "test", "sankofa_records", "2026-01-02")
     assert ended(run) == 0, Path(run.log).read_text()[-4000:]
@@ -242,7 +259,7 @@ def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata,
     assert "not-a-secret-test" not in Path(run.log).read_text()
 
 
-FAULTS = '''
+FAULTS = """
 from datetime import datetime, timedelta, timezone
 from sankofa_airflow.compat import DAG
 from sankofa_airflow.task import sankofa_task
@@ -252,10 +269,12 @@ with DAG("faults", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezon
     refused = sankofa_task("refused", "sync", "strict", lock="%(locks)s/strict.lock.json", **again)
     away = sankofa_task("away", "sync", "absent", lock="%(locks)s/absent.lock.json", **again)
     hung = sankofa_task("hung", "sync", "gate", lock="%(locks)s/gate.lock.json", execution_timeout=timedelta(seconds=%(hung)s))
-'''
+"""
 
 
-def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(on_docker, metadata, locks, settings, door):
+def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(
+    on_docker, metadata, locks, settings, door
+):
     """2.11's `dags test` dies of a timeout as a whole, so there the timeout is left to test_docker."""
     if is_old():
         door.is_open.set()
