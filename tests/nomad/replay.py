@@ -153,7 +153,8 @@ def unify_text(recorded, ours, bindings, where):
 def plain(text):
     text = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "HOST", text)
     text = re.sub(r"restarting in [\d.]+s", "restarting in N", text)
-    text = re.sub(r"desc = .*", "desc", text)
+    # A lost executor is told in two ways, as it happens.
+    text = re.sub(r"waiting on process: rpc error: .*", "waiting on process", text)
     return re.sub(r"pid \d+", "pid N", text)
 
 
@@ -196,6 +197,9 @@ class Replay:
         groups = self.groups()
         start = time.monotonic()
         for group in groups:
+            if len(self.differences) >= 8:
+                self.differences.append("and no further: what follows a difference differs")
+                break
             at = group[0].get("t") or 0
             for line in group:
                 for event in line.get("events_before") or []:
