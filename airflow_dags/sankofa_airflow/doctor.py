@@ -32,7 +32,12 @@ def examine() -> list[Finding]:
     except all_settings.SettingsError as error:
         return [Finding(str(error), False, "Mend it in airflow.cfg, or AIRFLOW__SANKOFA__<KEY>.")]
     found = [Finding(f"sankofa-airflow {__version__}, Airflow {version('apache-airflow')}")]
-    looks: list[Callable[[all_settings.Settings], Iterator[Finding]]] = [packages, locks, LAUNCHERS[settings.launcher], alerts]
+    looks: list[Callable[[all_settings.Settings], Iterator[Finding]]] = [
+        packages,
+        locks,
+        LAUNCHERS[settings.launcher],
+        alerts,
+    ]
     for look in looks:
         try:
             found += look(settings)

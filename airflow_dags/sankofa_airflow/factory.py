@@ -55,7 +55,10 @@ def or_broken(dag_id: str, make: Any, path: Path, settings: all_settings.Setting
         return broken(dag_id, str(error))
     except Exception as error:  # noqa: BLE001 (one lock must not take the other DAGs with it)
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return broken(dag_id, f"cannot make this DAG: {type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}")
+        return broken(
+            dag_id,
+            f"cannot make this DAG: {type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}",
+        )
 
 
 class BrokenLock(BaseOperator):

@@ -199,7 +199,9 @@ class LogReader:
             self.allocation = allocation
             self.offsets = dict.fromkeys(STREAMS, 0)
         for stream in STREAMS:
-            piece = self.operator.nomad.logs(allocation, self.operator.settings.nomad_task, stream, self.offsets[stream])
+            piece = self.operator.nomad.logs(
+                allocation, self.operator.settings.nomad_task, stream, self.offsets[stream]
+            )
             self.offsets[stream] += len(piece)
             self.lines[stream].add(piece)
 

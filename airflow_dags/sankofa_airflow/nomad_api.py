@@ -65,7 +65,9 @@ class Nomad:
 
     def children(self, parent: str, prefix: str) -> list[dict[str, Any]]:
         """Return the dispatched children of `parent` whose id goes on with `prefix`."""
-        found: list[dict[str, Any]] = self.json("list jobs", "GET", "/v1/jobs", {"prefix": f"{parent}/dispatch-{prefix}"})
+        found: list[dict[str, Any]] = self.json(
+            "list jobs", "GET", "/v1/jobs", {"prefix": f"{parent}/dispatch-{prefix}"}
+        )
         return found
 
     def dispatch(self, parent: str, token: str, body: dict[str, Any]) -> str:

@@ -103,7 +103,9 @@ def post(conn: Any, message: dict[str, Any]) -> None:
     try:
         answer = requests.post(f"{address}/{endpoint}", json=body, headers=headers, timeout=WAIT_SECONDS)
     except requests.RequestException as error:
-        raise RuntimeError(f"cannot tell {conn.conn_id}: {type(error).__name__}") from None  # an address may be a secret
+        raise RuntimeError(
+            f"cannot tell {conn.conn_id}: {type(error).__name__}"
+        ) from None  # an address may be a secret
     if answer.status_code >= 300:
         raise RuntimeError(f"cannot tell {conn.conn_id}: it answers {answer.status_code}")
 

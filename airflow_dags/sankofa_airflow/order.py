@@ -142,7 +142,9 @@ def run_id(step: Step, context: Context) -> str:
         about = [step.table] if step.table else []
         about += ["..".join(step.window)] if step.window else []
         if not about:
-            raise OrderError("cannot map this task: its copies differ in neither table nor window, and would be one run")
+            raise OrderError(
+                "cannot map this task: its copies differ in neither table nor window, and would be one run"
+            )
         parts += about
     reload = parameter(context, "reload")
     if reload:

@@ -32,8 +32,7 @@ INFO: dict[str, Any] = {
                 "placeholders": {"host": "nomad.service.consul", "port": "4646", "schema": "https"},
             },
             "conn-fields": {
-                name: {"label": label, "schema": {"type": ["string", "null"]}}
-                for name, label in NOMAD_FIELDS.items()
+                name: {"label": label, "schema": {"type": ["string", "null"]}} for name, label in NOMAD_FIELDS.items()
             },
         }
     ],

@@ -132,9 +132,7 @@ def read() -> Settings:
         return known
     from sankofa_airflow.compat import conf
 
-    found = tuple(
-        (name, conf.get("sankofa", name, fallback=option.default) or "") for name, option in OPTIONS.items()
-    )
+    found = tuple((name, conf.get("sankofa", name, fallback=option.default) or "") for name, option in OPTIONS.items())
     return _read(found)
 
 

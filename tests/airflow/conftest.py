@@ -69,12 +69,16 @@ def locks() -> Path:
     subprocess.run(["cp", "-r", str(CHECKOUT / "airflow_dags"), str(home)], check=True)
     gate = "source: gate_db\nschema: gate\ntables: {public.agent: {mode: full_refresh}}\n"
     (home / "pipelines/gate.yaml").write_text(gate)
-    (home / "pipelines/absent.yaml").write_text(gate.replace("gate_db", "absent_db").replace("schema: gate", "schema: absent"))
+    (home / "pipelines/absent.yaml").write_text(
+        gate.replace("gate_db", "absent_db").replace("schema: gate", "schema: absent")
+    )
     (home / "pipelines/strict.yaml").write_text(
         "source: service_desk_db\nschema: strict\n"
         "tables: {public.agent: {mode: full_refresh, checks: {rows: {min: 100000}}}}\n"
     )
-    subprocess.run([str(BINARY), "-q", "--project", str(home), "config", "compile"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [str(BINARY), "-q", "--project", str(home), "config", "compile"], check=True, stdout=subprocess.DEVNULL
+    )
     return home / "locks"
 
 

@@ -121,7 +121,9 @@ def test_a_pipeline_that_no_environment_can_hold_is_refused_before_a_start(conte
     import random
 
     found = json.loads((locks / "hr.lock.json").read_text())
-    found["environments"]["default"]["pipeline"]["description"] = "".join(chr(random.randrange(33, 999)) for _ in range(200_000))
+    found["environments"]["default"]["pipeline"]["description"] = "".join(
+        chr(random.randrange(33, 999)) for _ in range(200_000)
+    )
     (tmp_path / "hr.lock.json").write_text(json.dumps(found))
     with pytest.raises(lock.LockError, match="an environment holds"):
         made(context(), tmp_path)
@@ -135,7 +137,10 @@ def test_a_pipeline_that_no_environment_can_hold_is_refused_before_a_start(conte
         ("[]", "no lock of pipeline"),
         ('{"schema": 1, "kind": "backups"}', "no lock of pipeline"),
         ('{"schema": 2, "kind": "pipeline", "name": "hr"}', "Upgrade sankofa-airflow first"),
-        ('{"schema": 1, "kind": "pipeline", "name": "hr", "fits": {"package": "9.0.0"}}', "Upgrade sankofa-airflow first"),
+        (
+            '{"schema": 1, "kind": "pipeline", "name": "hr", "fits": {"package": "9.0.0"}}',
+            "Upgrade sankofa-airflow first",
+        ),
         ('{"schema": 1, "kind": "pipeline", "name": "hr"}', "is not whole"),
         ('{"schema": 1, "kind": "pipeline", "name": "records"}', "lock of records"),
     ],

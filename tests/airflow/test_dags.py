@@ -79,7 +79,11 @@ def test_a_torn_lock_is_one_red_dag_with_its_error_and_the_others_are_as_they_we
     whole = dags_of(locks, settings)
     shutil.copytree(locks, tmp_path / "locks")
     lock = tmp_path / "locks/hr.lock.json"
-    for text in (lock.read_text()[:700], lock.read_text().replace('"tables"', '"tabels"'), "<<<<<<< HEAD\n" + lock.read_text()):
+    for text in (
+        lock.read_text()[:700],
+        lock.read_text().replace('"tables"', '"tabels"'),
+        "<<<<<<< HEAD\n" + lock.read_text(),
+    ):
         lock.write_text(text)
         torn = dags_of(tmp_path / "locks", settings)
         assert set(torn) == set(whole)
@@ -95,7 +99,11 @@ def test_a_lock_that_is_sound_json_and_nonsense_takes_no_other_dag_with_it(locks
     shutil.copytree(locks, tmp_path / "locks")
     lock = tmp_path / "locks/hr.lock.json"
     found = json.loads(lock.read_text())
-    for fields in ({"schedule": {"cron": "often", "timezone": "UTC", "catchup": False}}, {"tables": 7}, {"retries": "many"}):
+    for fields in (
+        {"schedule": {"cron": "often", "timezone": "UTC", "catchup": False}},
+        {"tables": 7},
+        {"retries": "many"},
+    ):
         broken = json.loads(json.dumps(found))
         broken["environments"]["default"].update(fields)
         lock.write_text(json.dumps(broken))
@@ -113,7 +121,9 @@ def test_a_task_is_mapped_over_tables_or_windows_on_any_launcher(launcher, locks
     settings(launcher=launcher)
     with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
         over = {"table": ["public.employee", "public.contract"]}
-        task = sankofa_mapped("t", "sync", "hr", lock=str(locks / "hr.lock.json"), over=over, max_active_tis_per_dagrun=1)
+        task = sankofa_mapped(
+            "t", "sync", "hr", lock=str(locks / "hr.lock.json"), over=over, max_active_tis_per_dagrun=1
+        )
         windows = {"window": [("2026-01-01", "2026-01-02")]}
         assert task.partial_kwargs["command"] == "sync" and sankofa_mapped("w", "sync", "hr", over=windows)
 
@@ -136,7 +146,12 @@ def test_nothing_is_asked_of_anybody_while_a_dag_file_is_parsed(locks, settings,
         raise AssertionError("asked while parsing")
 
     settings(notify="alerts", vault_conn_id="vault", backups=str(WORK / "backups.lock.json"))
-    backups = {"schema": 1, "kind": "backups", "fits": {}, "databases": [{"name": "hr", "expected_every_seconds": 93600}]}
+    backups = {
+        "schema": 1,
+        "kind": "backups",
+        "fits": {},
+        "databases": [{"name": "hr", "expected_every_seconds": 93600}],
+    }
     (WORK / "backups.lock.json").write_text(json.dumps(backups))
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(BaseHook, "get_connection", refuse)
@@ -201,6 +216,12 @@ def airflow(*words: str, **popen: Any) -> subprocess.Popen[bytes]:
     return one
 
 
+def is_old() -> bool:
+    from airflow import __version__
+
+    return __version__.startswith("2.")
+
+
 def asked(sql: str) -> list[Any]:
     with sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True) as database:
         return database.execute(sql).fetchall()
@@ -217,6 +238,10 @@ def ended(one: subprocess.Popen[bytes]) -> int:
 def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata, locks, settings, school):
     settings(locks=str(locks))
     shutil.copy(DAG_FILE, WORK / "dags/sankofa.py")
+    if is_old():  # its `dags test` does not write the aliases down, as its scheduler does
+        subprocess.run(
+            ["airflow", "dags", "reserialize"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     school.psql("warehouse", sql="DROP SCHEMA IF EXISTS records, sankofa CASCADE")  # other tests have filled it
     run = airflow("dags", "test", "sankofa_records", "2026-01-02")
     assert ended(run) == 0, Path(run.log).read_text()[-4000:]
@@ -228,13 +253,13 @@ def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata,
     assert results["load"]["status"] in ("ok", "already_done") and results["load"]["rows"] > 0
     assert int(school.psql("warehouse", sql="SELECT count(*) FROM records.student")) > 0
     kind = "asset" if asked("SELECT 1 FROM sqlite_master WHERE name = 'asset_event'") else "dataset"
-    events = dict(asked(f"SELECT a.uri, e.extra FROM {kind}_event e JOIN {kind} a ON a.id = e.{kind}_id WHERE a.uri LIKE '%/records%'"))
+    events = dict(asked(f"SELECT a.uri, e.extra FROM {kind}_event e JOIN {kind} a ON a.id = e.{kind}_id"))
     assert "sankofa://warehouse/records" in events and "sankofa://warehouse/records/student" in events, events
     assert json.loads(events["sankofa://warehouse/records"])["changed"] > 0
     assert "not-a-secret-test" not in Path(run.log).read_text()
 
 
-FAULTS = '''
+FAULTS = """
 from datetime import datetime, timedelta, timezone
 from sankofa_airflow.compat import DAG
 from sankofa_airflow.task import sankofa_task
@@ -244,25 +269,24 @@ with DAG("faults", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezon
     refused = sankofa_task("refused", "sync", "strict", lock="%(locks)s/strict.lock.json", **again)
     away = sankofa_task("away", "sync", "absent", lock="%(locks)s/absent.lock.json", **again)
     hung = sankofa_task("hung", "sync", "gate", lock="%(locks)s/gate.lock.json", execution_timeout=timedelta(seconds=%(hung)s))
-'''
+"""
 
 
-def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(on_docker, metadata, locks, settings, door):
+def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(
+    on_docker, metadata, locks, settings, door
+):
     """2.11's `dags test` dies of a timeout as a whole, so there the timeout is left to test_docker."""
-    from airflow import __version__
-
-    is_old = __version__.startswith("2.")
-    if is_old:
+    if is_old():
         door.is_open.set()
     else:
         door.is_open.clear()
-    (WORK / "dags/faults.py").write_text(FAULTS % {"locks": locks, "hung": 300 if is_old else 5})
+    (WORK / "dags/faults.py").write_text(FAULTS % {"locks": locks, "hung": 300 if is_old() else 5})
     run = airflow("dags", "test", "faults", "2026-01-02")
     assert ended(run) != 0
     states = {task: (state, tries) for task, state, tries in
               asked("SELECT task_id, state, try_number FROM task_instance WHERE dag_id = 'faults'")}  # fmt: skip
     assert states["refused"] == ("failed", 1), Path(run.log).read_text()[-4000:]
     assert states["away"][0] == "failed" and states["away"][1] == 2
-    assert states["hung"][0] == ("success" if is_old else "failed")
+    assert states["hung"][0] == ("success" if is_old() else "failed")
     told = {task for (task,) in asked("SELECT task_id FROM xcom WHERE dag_id = 'faults' AND key = 'sankofa_result'")}
     assert {"refused", "away"} <= told

@@ -46,7 +46,10 @@ def test_extract_validate_load_moves_rows_and_emits_the_asset_once(on_docker, lo
     assert task("load", "hr", locks, asset=uri).execute(again)["status"] == "already_done"
     assert again["outlet_events"].emitted == {}
     nothing_new = context("sync", run="other")
-    assert task("sync", "records", locks, asset="sankofa://warehouse/records").execute(context("sync", run="a"))["status"] == "ok"
+    assert (
+        task("sync", "records", locks, asset="sankofa://warehouse/records").execute(context("sync", run="a"))["status"]
+        == "ok"
+    )
     assert task("sync", "records", locks, asset="sankofa://warehouse/records").execute(nothing_new)["status"] == "ok"
     assert nothing_new["outlet_events"].emitted == {}
 
@@ -183,7 +186,9 @@ def test_reap_ends_what_is_past_its_time_and_leaves_the_rest(on_docker, locks, c
     assert list(reap_docker(on_docker.api, "airflow")) == []
     late = -400  # past its deadline by more than the margin
     killed = on_docker.api.create_container(
-        "sankofa:test", ["--version"], labels={"sankofa.instance": "airflow", "sankofa.until": str(int(time.time()) + late)}
+        "sankofa:test",
+        ["--version"],
+        labels={"sankofa.instance": "airflow", "sankofa.until": str(int(time.time()) + late)},
     )
     assert on_docker.api.inspect_container(killed["Id"])["State"]["Status"] == "created"
     assert len(list(reap_docker(on_docker.api, "airflow", keep_seconds=60))) == 1

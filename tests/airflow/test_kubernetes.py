@@ -38,11 +38,15 @@ def test_the_pod_is_of_its_class_without_privileges_sidecar_or_secret(operator, 
     assert spec["serviceAccountName"] == "sankofa-rows" and spec["automountServiceAccountToken"] is False
     assert spec["imagePullSecrets"] == [{"name": "pull"}]
     assert spec["activeDeadlineSeconds"] == 7290
-    assert container["securityContext"]["readOnlyRootFilesystem"] and container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] and container["securityContext"]["capabilities"][
+        "drop"
+    ] == ["ALL"]
     assert container["resources"]["limits"] == {"cpu": "1.0", "memory": str(512 << 20)}
     variables = {one["name"]: one["value"] for one in container["env"]}
     assert variables["SANKOFA_RESULT_FILE"] == "/dev/termination-log" and variables["VAULT_ADDR"] == "https://vault"
-    token = next(one for one in spec["volumes"] if one["name"] == "token")["projected"]["sources"][0]["serviceAccountToken"]
+    token = next(one for one in spec["volumes"] if one["name"] == "token")["projected"]["sources"][0][
+        "serviceAccountToken"
+    ]
     assert token["audience"] == "vault"
     assert operator.log_pod_spec_on_failure is False and operator.on_finish_action.value == "keep_pod"
 

@@ -64,7 +64,10 @@ def nomad(settings: Any, tmp_path: Path, monkeypatch: Any) -> Any:
     script = SCRIPT.replace("$NOMAD_META_pipeline_go", str(one.go)).replace("${", "$${")
     one.control_register(JOB % json.dumps(script))
     host, port = one.url.removeprefix("http://").split(":")
-    monkeypatch.setenv("AIRFLOW_CONN_NOMAD_DEFAULT", json.dumps({"conn_type": "nomad", "host": host, "port": int(port), "schema": "http"}))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_NOMAD_DEFAULT",
+        json.dumps({"conn_type": "nomad", "host": host, "port": int(port), "schema": "http"}),
+    )
     settings(launcher="nomad")
     yield one
     one.go.touch()
@@ -218,10 +221,14 @@ def test_the_real_binary_runs_as_a_child(nomad, context, school, locks, settings
     }  # fmt: skip
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in variables.items()).replace("$${", "${")
     binary = CHECKOUT / "target/debug/sankofa"
-    job = JOB.replace('config { command = "/bin/sh" args = ["-c", %s] }', f'config {{ command = "{binary}" }}\nenv {{\n{lines}\n}}')
+    job = JOB.replace(
+        'config { command = "/bin/sh" args = ["-c", %s] }', f'config {{ command = "{binary}" }}\nenv {{\n{lines}\n}}'
+    )
     nomad.control_register(job.replace('"sankofa-rows"', '"sankofa-real-rows"'))
     settings(nomad_job="sankofa-real-{class}")
-    operator = sankofa_task("t", "sync", "records", lock=locks / "records.lock.json", asset="sankofa://warehouse/records")
+    operator = sankofa_task(
+        "t", "sync", "records", lock=locks / "records.lock.json", asset="sankofa://warehouse/records"
+    )
     result = operator.execute(context(run="nomad"))
     assert (result["status"], result["run_id"]) == ("ok", "dag/nomad")
 
@@ -236,7 +243,11 @@ def test_the_shipped_parents_take_what_is_dispatched():
         job = jobspec.parse((CHECKOUT / f"nomad/jobs/sankofa-{privilege}.nomad.hcl").read_text(), {})
         asked = job["ParameterizedJob"]
         taken = {*(asked["MetaRequired"] or []), *(asked["MetaOptional"] or [])}
-        assert set(own["Meta"]) <= taken and set(asked["MetaRequired"]) <= set(own["Meta"]) and asked["Payload"] == "forbidden"
+        assert (
+            set(own["Meta"]) <= taken
+            and set(asked["MetaRequired"]) <= set(own["Meta"])
+            and asked["Payload"] == "forbidden"
+        )
         run = next(one for group in job["TaskGroups"] for one in group["Tasks"] if one["Name"] == "sankofa")
         assert run["KillSignal"] == "SIGTERM"
         may = {word.strip() for word in run["Env"]["SANKOFA_COMMANDS"].split(",")}
@@ -260,7 +271,9 @@ def allocations_of(name: str) -> list[Any]:
             pytest.fail(f"cannot find {path}")
         pytest.skip(f"!!! NOT TESTED: {path} is missing (set SANKOFA_SHARED)")
     lines = [json.loads(line) for line in gzip.open(path, "rt")]
-    found = [line["body"] for line in lines if line["request"]["path"].endswith("/allocations") and line["status"] == 200]
+    found = [
+        line["body"] for line in lines if line["request"]["path"].endswith("/allocations") and line["status"] == 200
+    ]
     return [one for one in found if isinstance(one, list)]
 
 
@@ -289,7 +302,10 @@ def test_no_recorded_end_is_a_success_but_an_exit_with_0_that_nobody_stopped():
                 good.add(name)
                 newest = max(answer, key=lambda one: one["CreateIndex"])
                 assert newest["ClientStatus"] in ("complete", "failed") and newest["DesiredStatus"] == "run"
-    assert "01-ok" in good and not {"02-exit99", "06a-delete-term143", "07a-driver-missing-binary", "09c-node-drain"} & good
+    assert (
+        "01-ok" in good
+        and not {"02-exit99", "06a-delete-term143", "07a-driver-missing-binary", "09c-node-drain"} & good
+    )
 
 
 def test_a_refusal_that_may_pass_is_told_from_one_that_will_not():

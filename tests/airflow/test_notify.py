@@ -39,7 +39,16 @@ def failed(**more: Any) -> dict[str, Any]:
 
 
 def connection(inbox: Any, **extra: Any) -> str:
-    return json.dumps({"conn_type": "http", "host": "127.0.0.1", "schema": "http", "port": inbox.port, "password": "not-a-secret", "extra": extra})
+    return json.dumps(
+        {
+            "conn_type": "http",
+            "host": "127.0.0.1",
+            "schema": "http",
+            "port": inbox.port,
+            "password": "not-a-secret",
+            "extra": extra,
+        }
+    )
 
 
 def test_a_failed_run_is_told_to_a_webhook_with_its_token_and_a_bounded_text(inbox, monkeypatch):
@@ -47,7 +56,12 @@ def test_a_failed_run_is_told_to_a_webhook_with_its_token_and_a_bounded_text(inb
     SankofaNotifier(conn_id="alerts").notify(failed())
     [(path, headers, body)] = inbox.got
     assert path == "/hook" and headers["Authorization"] == "Bearer not-a-secret" and headers["X-Who"] == "sankofa"
-    assert (body["source"], body["event"], body["dag_id"], body["task_id"]) == ("sankofa", "failure", "sankofa_hr", "load")
+    assert (body["source"], body["event"], body["dag_id"], body["task_id"]) == (
+        "sankofa",
+        "failure",
+        "sankofa_hr",
+        "load",
+    )
     assert len(body["text"]) <= 500 and body["url"] == "http://airflow/log"
 
 

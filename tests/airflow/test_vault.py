@@ -41,13 +41,17 @@ def server() -> Any:
                 break
         except requests.RequestException:
             time.sleep(0.1)
-    put = lambda path, body: requests.post(f"{one.url}/{path}", json=body, headers=one.root, timeout=5).raise_for_status()  # noqa: E731
+    put = lambda path, body: requests.post(
+        f"{one.url}/{path}", json=body, headers=one.root, timeout=5
+    ).raise_for_status()  # noqa: E731
     put("sys/auth/approle", {"type": "approle"})
     for role in ("rows", "backup"):
         put(f"auth/approle/role/sankofa-{role}", {"token_ttl": "10m", "token_policies": "rows"})
     put("sys/policies/acl/rows", {"policy": 'path "secret/data/*" { capabilities = ["read"] }'})
     put("sys/policies/acl/airflow", {"policy": POLICY})
-    made = requests.post(f"{one.url}/auth/token/create", json={"policies": ["airflow"]}, headers=one.root, timeout=5).json()
+    made = requests.post(
+        f"{one.url}/auth/token/create", json={"policies": ["airflow"]}, headers=one.root, timeout=5
+    ).json()
     one.token = made["auth"]["client_token"]
     yield one
     process.terminate()
@@ -71,7 +75,9 @@ def test_what_is_minted_opens_once_and_logs_in_once(server, minting):
 
     secret_id = unwrap().json()["data"]["secret_id"]
     assert unwrap().status_code == 400
-    role_id = requests.get(f"{server.url}/auth/approle/role/sankofa-rows/role-id", headers=server.root, timeout=5).json()
+    role_id = requests.get(
+        f"{server.url}/auth/approle/role/sankofa-rows/role-id", headers=server.root, timeout=5
+    ).json()
     body = {"role_id": role_id["data"]["role_id"], "secret_id": secret_id}
     logins = [requests.post(f"{server.url}/auth/approle/login", json=body, timeout=5).status_code for _ in range(2)]
     assert logins == [200, 400]
@@ -104,7 +110,9 @@ def test_a_container_logs_in_by_it_and_nothing_that_works_is_left_in_what_docker
     project.write_text(PROJECT)
     settings(
         docker_environment={"VAULT_ADDR": f"http://{server.address}", "ROLE_ID": found["data"]["role_id"]},
-        docker_mounts=[{"Type": "bind", "Source": str(project), "Target": "/etc/sankofa/sankofa.yaml", "ReadOnly": True}],
+        docker_mounts=[
+            {"Type": "bind", "Source": str(project), "Target": "/etc/sankofa/sankofa.yaml", "ReadOnly": True}
+        ],
     )
     seen: list[str] = []
     operator = sankofa_task("t", "sync", "strict", lock=locks / "strict.lock.json")
