@@ -40,6 +40,7 @@ impl Moto {
         *SHARED.get_or_init(Moto::start).await
     }
 
+    #[expect(clippy::zombie_processes, reason = "it ends with this process, when its standard input does")]
     async fn start() -> Option<Moto> {
         let Some(packages) = bed::moto() else {
             assert!(!bed::is_ci(), "no AWS: tests/testbed/moto.sh says why");
