@@ -36,11 +36,12 @@ build() {
 
 # In a root that holds the binary alone: as root by chroot, else in a user namespace.
 in_empty_root() {
-    local root
+    local root status=0
     root=$(mktemp -d)
-    trap 'rm -rf "$root"' RETURN
     cp "$to/$(name)" "$root/sankofa"
-    if [ "$(id -u)" = 0 ]; then chroot "$root" /sankofa "$@"; else unshare -r chroot "$root" /sankofa "$@"; fi
+    if [ "$(id -u)" = 0 ]; then chroot "$root" /sankofa "$@"; else unshare -r chroot "$root" /sankofa "$@"; fi || status=$?
+    rm -rf "$root"
+    return $status
 }
 
 check() {

@@ -14,6 +14,7 @@ pub mod harden;
 pub mod secret;
 pub mod pg;
 pub mod store;
+pub mod notify;
 
 pub mod config;
 pub mod ledger;

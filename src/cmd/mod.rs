@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod help;
 pub mod launched;
 pub mod open;
+pub mod notify;
 pub mod record;
 pub mod reference;
 pub mod result;
@@ -233,7 +234,11 @@ impl Command {
     /// # Errors
     /// The command's own; see [`crate::error::classify`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Report> {
+        let about = notify::about(&self);
         let done = context.opened.judge(self.begin(context).await).await;
+        if let Some(about) = about {
+            notify::tell(context, &about, &done).await;
+        }
         context.opened.close().await;
         done
     }

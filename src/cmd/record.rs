@@ -29,6 +29,15 @@ pub async fn note(
     resolver: &Resolver,
     write: impl AsyncFnOnce(&Client) -> Result<()>,
 ) -> Option<String> {
+    ask(project, resolver, write).await?.err().map(|failure| told(&failure))
+}
+
+/// Lets `act` use the ledger; `None` where there is no warehouse, or none that this machine knows.
+pub async fn ask<T>(
+    project: &Project,
+    resolver: &Resolver,
+    act: impl AsyncFnOnce(&Client) -> Result<T>,
+) -> Option<Result<T, Failure>> {
     let warehouse = project.warehouse.as_ref()?;
     let connection = match resolver.connection(&warehouse.connection).await {
         Ok(connection) => connection,
@@ -37,21 +46,20 @@ pub async fn note(
             info!("not noted in the warehouse: {error:#}");
             return None;
         }
-        Err(error) => return Some(told(&classify(&error))),
+        Err(error) => return Some(Err(classify(&error))),
     };
-    let noted = async {
+    let asked = async {
         let name = format!("sankofa/{} record", env!("CARGO_PKG_VERSION"));
         let session = target::acting(&connection, warehouse, &name, false).await?;
         open(&session.client, warehouse, &project.environment).await?;
-        write(&session.client).await?;
+        let answer = act(&session.client).await?;
         session.close().await;
-        anyhow::Ok(())
+        anyhow::Ok(answer)
     };
-    match tokio::time::timeout(WITHIN, noted).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(told(&classify(&error))),
-        Err(_) => Some(told(&Failure::temporary(format!("no answer within {} s", WITHIN.as_secs())))),
-    }
+    Some(match tokio::time::timeout(WITHIN, asked).await {
+        Ok(answer) => answer.map_err(|error| classify(&error)),
+        Err(_) => Err(Failure::temporary(format!("no answer within {} s", WITHIN.as_secs()))),
+    })
 }
 
 async fn open(client: &Client, warehouse: &Warehouse, environment: &str) -> Result<()> {

@@ -1,11 +1,14 @@
-//! `sankofa secrets policy`.
+//! `sankofa secrets check|policy`.
 
+mod beyond;
+mod check;
+mod needed;
 mod policy;
 
 use super::Context;
 use crate::report::Report;
 
-/// What the project asks for and from where; the policies and grants that it needs
+/// Where each secret that the project names is found; the policies and grants that it needs
 #[derive(clap::Args, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {
@@ -15,6 +18,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Action {
+    Check(check::Args),
     Policy(policy::Args),
 }
 
@@ -22,6 +26,7 @@ impl Args {
     /// The command as typed.
     pub fn name(&self) -> &'static str {
         match self.action {
+            Action::Check(_) => "secrets check",
             Action::Policy(_) => "secrets policy",
         }
     }
@@ -30,9 +35,10 @@ impl Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 78 for project files that are wrong.
+/// 78 for project files that are wrong; what is missing is in the report.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     match args.action {
+        Action::Check(args) => check::run(&args, context).await,
         Action::Policy(args) => policy::run(&args, context).await,
     }
 }

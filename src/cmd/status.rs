@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::arguments::duration;
-use super::open::resolver;
 use crate::config::model::{Pipeline, Project};
 use crate::config::{load_pipeline, pipeline_names};
 use crate::error::{Failure, classify};
@@ -46,7 +45,7 @@ pub struct Args {
 /// 78 for project files that cannot be read or a page that cannot be written.
 pub async fn run(args: Args, context: &Context) -> Result<Report> {
     let project = context.project()?;
-    let resolver = resolver(&project)?;
+    let resolver = context.resolver(&project)?;
     let pipelines = pipelines(&project, context)?;
     if pipelines.is_empty() && project.backups.databases.is_empty() {
         let what = "cannot tell how things stand: the project has no pipeline and backs up no database";

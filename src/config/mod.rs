@@ -18,6 +18,7 @@ mod interpolate;
 pub mod model;
 pub mod needs;
 mod node;
+pub mod notify;
 mod overlay;
 mod places;
 pub mod raw;
@@ -26,6 +27,7 @@ pub mod schema;
 mod secrets_refused;
 pub mod show;
 pub mod sql_text;
+pub mod warehouse;
 pub mod words;
 mod yaml;
 

@@ -4,9 +4,10 @@
 //! Out:   plain values. Holds: no module but `config` reads a setting from anywhere else.
 
 pub use super::backups::{Backups, Bucket, Codec, Database, StorePlace};
+pub use super::notify::{Occasion, Receiver};
 pub use super::places::{AwsPlace, FilesPlace, SecretPlace};
+pub use super::warehouse::Warehouse;
 use super::words::{write_duration, write_optional_duration};
-use crate::error::Failure;
 use crate::table::TableName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,32 +34,8 @@ pub struct Project {
     pub backups: Backups,
     /// Id of the connection to the server that drills restore on.
     pub drill: Option<String>,
-}
-
-impl Project {
-    /// The warehouse, for commands that need one.
-    ///
-    /// # Errors
-    /// 78 naming the key that is missing.
-    pub fn warehouse(&self) -> Result<&Warehouse, Failure> {
-        self.warehouse.as_ref().ok_or_else(|| {
-            Failure::config("cannot use the warehouse: key \"warehouse\" is missing in sankofa.yaml")
-                .hint("Name its connection: `warehouse: {connection: warehouse}`.")
-        })
-    }
-}
-
-/// `warehouse:`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Warehouse {
-    /// Id of its connection.
-    pub connection: String,
-    /// Role that may read what is loaded.
-    pub reader_role: Option<String>,
-    /// Role under which `after:` SQL runs.
-    pub after_role: Option<String>,
-    /// Role that owns what is made in the warehouse; `None`: whoever logs in.
-    pub owner_role: Option<String>,
+    /// Who is told of what.
+    pub notify: Vec<Receiver>,
 }
 
 /// `stage:`.

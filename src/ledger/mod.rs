@@ -8,6 +8,7 @@
 
 pub mod history;
 pub mod lock;
+pub mod notices;
 pub mod overview;
 pub mod records;
 pub mod run;
@@ -21,7 +22,11 @@ use anyhow::Result;
 use tokio_postgres::Client;
 
 /// All migrations, in order: the schema's version is their number.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 /// Oldest binary that may use the newest schema.
 const MIN_BINARY: &str = "0.1.0";
 /// The views that a reader may see: none of them names a person.

@@ -67,6 +67,11 @@ const ENCODING: &str = "A text in the database is not valid in its encoding; the
 const STANDBY: &str = "The standby cancelled the read to replay changes: raise max_standby_streaming_delay or turn on \
                        hot_standby_feedback there, or back up the primary.";
 
+const NO_TLS: &str =
+    "These programs were built without TLS: install those of postgresql.org or of the distribution.";
+const UNSAID: &str =
+    "pg_dumpall does not say why. If it stays: were the programs built with TLS (`ldd` names libssl)?";
+
 const MEANINGS: &[Meaning] = &[
     meaning("password authentication failed", Kind::Permission, LOGIN),
     meaning("no password supplied", Kind::Permission, LOGIN),
@@ -82,6 +87,9 @@ const MEANINGS: &[Meaning] = &[
         Kind::Config,
         "Install the programs of the server's own major version.",
     ),
+    meaning("SSL support is not compiled in", Kind::Config, NO_TLS),
+    // All that pg_dumpall says, whatever the reason; our own session was let in a moment before.
+    meaning("could not connect to database", Kind::Temporary, UNSAID),
     meaning("certificate verify failed", Kind::Config, "Check sslrootcert and sslmode of the connection."),
     meaning("canceling statement due to conflict with recovery", Kind::Temporary, STANDBY),
     meaning("canceling statement due to statement timeout", Kind::Temporary, WAITED),

@@ -20,5 +20,5 @@ mod wipe;
 pub use connection::{Connection, UnusableExtra};
 pub use environment::Environment;
 pub use files::Files;
-pub use place::{Answer, Asked, Credentials, Place};
+pub use place::{Answer, Asked, Beyond, Credentials, Place};
 pub use resolver::Resolver;

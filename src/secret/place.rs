@@ -58,6 +58,15 @@ impl fmt::Display for Asked<'_> {
     }
 }
 
+/// What somebody may do beyond what is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    /// Nobody can be asked; why, where that helps.
+    Unknown(Option<String>),
+    /// This, in short phrases without a value; empty: nothing.
+    Known(Vec<String>),
+}
+
 /// One place of `secrets:`. An unreachable one is 75; one that refuses, or whose secret was
 /// deleted, is 77; a secret that cannot be read is 78: all of these end the search.
 pub trait Place: fmt::Debug + Send + Sync {
@@ -82,6 +91,11 @@ pub trait Place: fmt::Debug + Send + Sync {
     /// The connection whose user was taken from us while it was in use, if there is one.
     fn lost(&self) -> BoxFuture<'_, Option<String>> {
         Box::pin(async { None })
+    }
+
+    /// What the identity that asks this place may read there beyond `needed`.
+    fn beyond<'a>(&'a self, _needed: &'a [Asked<'a>]) -> BoxFuture<'a, Beyond> {
+        Box::pin(async { Beyond::Unknown(None) })
     }
 
     /// Gives back what the place was made to hand out (logins, leases); never fails, warns.

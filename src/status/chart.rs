@@ -47,8 +47,8 @@ impl Chart<'_> {
         let (id, title) = (escape(&self.id), escape(&self.title));
         let failures = if failed > 0 { format!(" {failed} of them failed.") } else { String::new() };
         let summary = format!(
-            "{} bars from {} to {}. The newest is {}, the highest {}.{failures}",
-            self.bars.len(),
+            "{}, from {} to {}. The newest is {}, the highest {}.{failures}",
+            if self.bars.len() == 1 { "1 bar".to_owned() } else { format!("{} bars", self.bars.len()) },
             minute(first.at),
             minute(last.at),
             escape(&last.said),
@@ -104,7 +104,7 @@ mod tests {
         };
         let bars = [bar(1, 2.0, false), bar(2, 4.0, true), bar(3, 0.0, false)];
         let text = Chart { id: "a1".into(), title: "Run time of \"x\"".into(), bars: &bars }.to_html();
-        assert!(text.contains("3 bars from 1970-01-01 01:00 UTC to 1970-01-01 03:00 UTC"), "{text}");
+        assert!(text.contains("3 bars, from 1970-01-01 01:00 UTC to 1970-01-01 03:00 UTC"), "{text}");
         assert!(text.contains("1 of them failed") && text.contains("4 &lt;s&gt;, failed"), "{text}");
         assert!(!text.contains("<s>") && text.contains("Run time of &quot;x&quot;"), "{text}");
         assert_eq!(Chart { id: "a".into(), title: "x".into(), bars: &[] }.to_html(), "");

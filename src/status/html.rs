@@ -18,6 +18,8 @@ use std::fmt::Write;
 const STYLE: &str = include_str!("page.css");
 /// Lines of one part that are shown one by one; more good ones are folded away.
 const SHOWN: usize = 20;
+/// Things that want attention and are named at the top.
+const FIRST: usize = 6;
 /// Bars of one chart.
 const BARS: usize = 30;
 
@@ -61,6 +63,7 @@ pub fn page(lines: &[Line], seen: &Seen, question: &Question<'_>) -> String {
     );
     let there: Vec<Part> =
         Part::ALL.into_iter().filter(|part| lines.iter().any(|line| line.part == *part)).collect();
+    first(&mut page, lines);
     page.push_str("<nav aria-label=\"Parts of this page\"><ul>");
     for part in &there {
         let _ = write!(page, "<li><a href=\"#{0}\">{1}</a></li>", part.word(), heading(*part));
@@ -88,6 +91,29 @@ fn summary(lines: &[Line]) -> (&'static str, String) {
         (1, _) => ("bad", format!("1 thing wants attention{unasked}")),
         (more, _) => ("bad", format!("{more} things want attention{unasked}")),
     }
+}
+
+/// What wants attention most, before everything else.
+fn first(page: &mut String, lines: &[Line]) {
+    let mut worst: Vec<&Line> = lines.iter().filter(|line| line.verdict <= Verdict::Unknown).collect();
+    if worst.is_empty() {
+        return;
+    }
+    worst.sort_by_key(|line| line.verdict);
+    page.push_str("<ul class=\"first\">\n");
+    for line in worst.iter().take(FIRST) {
+        let (part, state) = (line.part.word(), line.verdict.word());
+        let _ = writeln!(
+            page,
+            "<li><span class=\"{state}\">{} {state}</span>: <a href=\"#{part}\">{part} {}</a></li>",
+            mark(line.verdict),
+            escape(&line.name)
+        );
+    }
+    if worst.len() > FIRST {
+        let _ = writeln!(page, "<li>and {} more</li>", worst.len() - FIRST);
+    }
+    page.push_str("</ul>\n");
 }
 
 fn heading(part: Part) -> String {

@@ -240,7 +240,13 @@ fn backup(database: &Database, stored: &Stored, ledger: Option<&Overview>, now: 
             Verdict::Late,
             format!("the newest is {} old, and expected every {}", age(at, now).1, span(limit.as_secs())),
         ),
-        Some(_) => of(Verdict::Good, format!("{} good backups", stored.backups.len())),
+        Some(_) => of(
+            Verdict::Good,
+            match stored.backups.len() {
+                1 => "1 good backup".into(),
+                count => format!("{count} good backups"),
+            },
+        ),
     }
 }
 

@@ -261,13 +261,13 @@ async fn a_pooler_that_refuses_a_startup_option_is_78() {
 }
 
 /// An authority, a server certificate of its own for `localhost`, and files of both.
-struct Authority {
+pub struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn named(name: &str) -> Authority {
+    pub fn named(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -283,23 +283,23 @@ impl Authority {
         path
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
     /// Certificate and key in PEM.
-    fn sign(&self, params: CertificateParams) -> (String, String) {
+    pub fn sign(&self, params: CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 }
 
-fn for_localhost() -> CertificateParams {
+pub fn for_localhost() -> CertificateParams {
     CertificateParams::new(vec!["localhost".to_string()]).unwrap()
 }
 
 /// A server about to be started with TLS; more can be added first.
-fn tls_server(major: u16, (certificate, key): (String, String)) -> Builder {
+pub fn tls_server(major: u16, (certificate, key): (String, String)) -> Builder {
     Server::new(major).file("server.crt", certificate).file("server.key", key).setting("ssl", "on")
 }
 

@@ -3,11 +3,12 @@
 
 use crate::support::b2::{B2, BucketOptions, KeySpec};
 use crate::support::leaks::{Evidence, Found, Mark, Marks, Watch};
+use crate::support::vault::{self, Approle, VaultServer};
 use crate::support::*;
 use age::x25519;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const BUCKET: &str = "school-backups";
 
@@ -558,4 +559,93 @@ async fn no_secret_and_no_cell_is_left_anywhere_whatever_is_run_and_whatever_goe
             "{place} is on the list for nothing: {why}"
         );
     }
+}
+
+/// Moves what the environment of the project holds into Vault, which is asked from now on; its mount.
+async fn move_to_vault(bench: &mut Bench, vault: &VaultServer) -> String {
+    let mount = vault.kv(2).await;
+    let all: Vec<(String, String)> = bench.sankofa.environment().to_vec();
+    for (name, value) in all {
+        let (path, field) = match (name.strip_prefix("AIRFLOW_CONN_"), name.strip_prefix("AIRFLOW_VAR_")) {
+            (Some(id), _) => (format!("connections/{}", id.to_lowercase()), "conn_uri"),
+            (_, Some(key)) => (format!("variables/{}", key.to_lowercase()), "value"),
+            _ => continue,
+        };
+        vault.write((&mount, 2), &path, serde_json::json!({ field: value })).await;
+        bench.sankofa = std::mem::take(&mut bench.sankofa).without(&name);
+    }
+    mount
+}
+
+/// The project asks Vault at `address` alone, and logs in by approle with the secret id in `file`.
+fn ask_vault(bench: &Bench, (address, mount): (&str, &str), role: &Approle, (file, wrapped): (&Path, bool)) {
+    let kept = bench.sankofa.read("sankofa.yaml");
+    let line = kept.lines().find(|line| line.starts_with("secrets:")).unwrap();
+    let auth = format!(
+        "{{approle: {{mount: {}, role_id: {}, secret_id_file: {}, wrapped: {wrapped}}}}}",
+        role.mount,
+        role.role_id,
+        file.display()
+    );
+    let asked = format!("secrets: [{{vault: {{address: \"{address}\", mount: {mount}, auth: {auth}}}}}]");
+    bench.sankofa.write("sankofa.yaml", kept.replace(line, &asked));
+}
+
+#[tokio::test]
+async fn nothing_that_vault_gives_or_is_given_is_left_anywhere() {
+    let Some(vault) = VaultServer::shared().await else { return };
+    let mut bench = Bench::new().await;
+    let audit = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
+    let device = vault::unique("sys/audit/leaks");
+    vault
+        .put(&device, serde_json::json!({"type": "file", "options": {"file_path": audit, "mode": "0644"}}))
+        .await;
+    let mount = move_to_vault(&mut bench, &vault).await;
+    let rule = |path: &str| format!("path \"{mount}/data/{path}\" {{ capabilities = [\"read\"] }}\n");
+    let role =
+        vault.approle(&["connections/*", "variables/*"].map(rule).concat(), serde_json::json!({})).await;
+    let (given, secret_id) = (tempfile::tempdir().unwrap(), vault.secret_id(&role).await);
+    let file = given.path().join("secret_id");
+    std::fs::write(&file, &secret_id).unwrap();
+    bench.marks.known("secret id", &secret_id);
+    ask_vault(&bench, (&vault.address, &mount), &role, (&file, false));
+    for args in [&["sync", "p"][..], &["extract", "p", "--run", "r"], &["backup", "hr"], &["drill", "hr"]] {
+        bench.ok(args).await;
+    }
+    bench.run(&["secrets", "check"]).await;
+    bench.run(&["doctor"]).await;
+
+    let wrong = bench.marks.word("wrong secret id", Mark::Secret);
+    std::fs::write(&file, wrong).unwrap();
+    bench.fails(77, &["sync", "p"]).await;
+    let path = format!("auth/{}/role/rows/secret-id", role.mount);
+    let wrapping = vault::text(&vault.wrapped(&path, "60s").await, "/wrap_info/token");
+    bench.marks.known("wrapping token", &wrapping);
+    std::fs::write(&file, &wrapping).unwrap();
+    ask_vault(&bench, (&vault.address, &mount), &role, (&file, true));
+    bench.ok(&["backups", "list", "hr"]).await;
+    bench.fails(77, &["backups", "list", "hr"]).await; // it was unwrapped: taken
+    std::fs::write(&file, &secret_id).unwrap();
+    ask_vault(&bench, ("http://127.0.0.1:1", &mount), &role, (&file, false));
+    bench.fails(75, &["sync", "p"]).await;
+    ask_vault(&bench, (&vault.address, "elsewhere"), &role, (&file, false));
+    bench.fails(77, &["sync", "p"]).await;
+
+    vault.delete(&device).await;
+    bench.evidence.folder("project", bench.sankofa.folder());
+    bench.evidence.schema(&bench.warehouse, "sankofa").await;
+    let (source, warehouse) = (bench.source.server().clone(), bench.warehouse.server().clone());
+    bench.evidence.log("the source", &source);
+    bench.evidence.log("the warehouse", &warehouse);
+    assert!(!bench.evidence.has("", "hvs."), "a token of Vault is left somewhere");
+    bench.evidence.add("audit device of Vault", std::fs::read(&audit).unwrap());
+    assert!(bench.evidence.has("audit device of Vault", &mount), "the audit device has seen nothing");
+    assert!(
+        bench.surprises.is_empty(),
+        "{} surprises:\n{}",
+        bench.surprises.len(),
+        bench.surprises.join("\n\n")
+    );
+    let leaks = bench.leaks();
+    assert!(leaks.is_empty(), "{leaks:#?}");
 }

@@ -82,7 +82,7 @@ async fn late_is_what_its_schedule_its_limit_or_the_flag_says() {
     bed.project
         .write("pipelines/p.yaml", format!("schedule: {{cron: '*/5 * * * *'}}\ntimeout: 1h\n{PIPELINE}"));
     is(&bed.run(&["status"]).await.exits(65), "pipelines p", "late", "was due at");
-    let done = bed.run(&["status", "--max-age", "30d", "--drill-max-age", "0s"]).await;
+    let done = bed.run(&["status", "--max-age", "30d", "--drill-max-age", "90d"]).await;
     is(&done, "pipelines p", "good", "");
 }
 
@@ -151,9 +151,23 @@ async fn the_page_is_whole_fetches_nothing_runs_nothing_and_escapes_every_name()
     bed.source.sql(&format!("CREATE TABLE public.\"{doubled}\" (id int)")).await;
     let yaml = format!("{PIPELINE}  'public.\"{}\"': {{mode: full_refresh}}\n", doubled.replace('\'', "''"));
     bed.project.write("pipelines/p.yaml", yaml);
+    // Forty nights before: a page shows thirty.
+    bed.warehouse
+        .sql(
+            "INSERT INTO sankofa.run (pipeline, run_id, kind, command, status, config_hash, binary_version, started_at, ended_at)
+             SELECT 'p', 'night ' || n, 'sync', 'sync', CASE WHEN n IN (20, 33) THEN 'failed' ELSE 'published' END, '', '',
+                 now() - n * interval '1 hour', now() - n * interval '1 hour' + (20 + n * n % 37) * interval '1 second'
+             FROM generate_series(40, 1, -1) n;
+             INSERT INTO sankofa.table_run SELECT id, 'public.t', 'w.t', 'full_refresh', NULL, 500, 500, id % 7 * 30, 20, 0, 0, 0, 500,
+                 1, 1, NULL FROM sankofa.run r WHERE run_id LIKE 'night %' AND status = 'published'",
+        )
+        .await;
     bed.run(&["status", "--html", "page.html"]).await.exits(65);
     let page = bed.project.read("page.html");
-    assert!(page.contains("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;&#39;"), "{page}");
+    assert!(
+        page.contains("&lt;script&gt;alert(&quot;&quot;x&quot;&quot;)&lt;/script&gt;&amp;&#39;"),
+        "{page}"
+    );
     for forbidden in ["<script", "http:", "https:", "src=", "<link", "onload", "@import", "url("] {
         assert!(!page.to_lowercase().contains(forbidden), "{forbidden} in {page}");
     }
@@ -168,6 +182,7 @@ async fn the_page_is_whole_fetches_nothing_runs_nothing_and_escapes_every_name()
     ] {
         assert!(page.contains(needed), "{needed}");
     }
+    assert!(page.contains("30 bars, from ") && page.contains(", failed</title>"), "{page}");
     for chart in ["Run time of p", "Rows written by runs of p", "Size of backups of db", "Restore time of db"]
     {
         assert!(page.contains(&format!("<figcaption>{chart}</figcaption>")), "{chart}");

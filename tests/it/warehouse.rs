@@ -14,7 +14,7 @@ pub struct Platform {
     pub project: Sankofa,
     pub source: Database,
     pub warehouse: Database,
-    pub(super) recipient: String,
+    pub recipient: String,
 }
 
 impl Platform {

@@ -32,6 +32,10 @@ class Tokens:
         self.tokens[secret] = {"namespaces": {n: set(c) for n, c in dict(namespaces).items()},
                                "management": management, "expires": ttl and time.monotonic() + ttl}
 
+    def is_alive(self, secret):
+        token = self.tokens.get(secret)
+        return bool(token) and not (token["expires"] and token["expires"] < time.monotonic())
+
     def check(self, call, namespace, secret, query):
         """Refused, when the token may not."""
         if not self.enabled or call in ("jwks", "openid", "health", "leader", "peers", "bootstrap"):

@@ -71,7 +71,7 @@ class Api(BaseHTTPRequestHandler):
             try:
                 self.server.stand_in.tokens.check("allocation", mine, self.secret(), {})
             except Refused:
-                known = self.secret() in self.server.stand_in.tokens.tokens or not self.secret()
+                known = self.server.stand_in.tokens.is_alive(self.secret()) or not self.secret()
                 raise Refused(500, f'Unknown allocation "{allocation.id}"') if known else Refused(403, "Permission denied")
             return mine
         return namespace

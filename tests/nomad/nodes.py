@@ -117,7 +117,7 @@ def up(cluster, node):
                 allocation.doc["FollowupEvalID"] = ""
         elif allocation.doc["DesiredStatus"] == "stop" and not allocation.over.is_set():
             allocation.lost_executor = True
-            threading.Timer(cluster.pace(1), allocation.stop).start()
+            threading.Timer(cluster.pace(2.5), allocation.stop).start()
         else:
             allocation.report()
     unblock(cluster)

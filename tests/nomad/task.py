@@ -113,8 +113,9 @@ class Task:
 
     @staticmethod
     def _pump(stream, logs):
-        while data := os.read(stream.fileno(), 65536):
-            logs.write(data)
+        with stream:
+            while data := os.read(stream.fileno(), 65536):
+                logs.write(data)
 
     def _start_container(self):
         config = self.spec["Config"]

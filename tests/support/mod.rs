@@ -14,7 +14,7 @@
 
 mod account;
 pub mod b2;
-mod bed;
+pub mod bed;
 mod database;
 mod dumps;
 mod frames;

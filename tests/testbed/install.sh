@@ -10,6 +10,7 @@
 #           clients/MAJOR/bin      psql, pg_dump, pg_restore, ... (16 and 18 from PyPI; 13, 15 and 17
 #                                  from Debian's suites)
 #           s3/                    versitygw, an S3 server (built by s3.sh)
+#           airflow-backends/      Airflow's own secrets backends (airflow-backends.sh)
 #           vault/                 vault and its plugins (built by vault.sh)
 #           moto/                  moto, AWS Secrets Manager and STS among it (moto.sh)
 #           pgbouncer/             pgbouncer and its libraries (run it by pgbouncer/run)
@@ -291,6 +292,7 @@ main() {
     install_pgbouncer
     install_foreign_readers
     [ $# -gt 0 ] || "$here/moto.sh" "$bed"
+    [ $# -gt 0 ] || "$here/airflow-backends.sh" "$bed"
     [ $# -gt 0 ] || "$here/s3.sh" "$bed" # the demo, which names its majors, needs none
     [ $# -gt 0 ] || "$here/vault.sh" "$bed"
     say "ready in $(readlink -f "$bed"): PostgreSQL ${majors[*]}"

@@ -7,8 +7,8 @@ use super::{Form, Ordered};
 use crate::config::model::Mask;
 use crate::config::words::Length;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 /// The operator's half of a project: where secrets, stores and the warehouse are, what is backed up,
 /// and what no pipeline may read. It never holds a secret: connections are names.
@@ -361,12 +361,12 @@ pub struct Mail {
 }
 
 /// What somebody is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Occasion {
-    /// A run, backup or drill failed.
+    /// A run, backup or drill failed, and later is well again.
     Failure,
-    /// One is late.
+    /// `status` or `backups coverage` found something late, missing or not covered; and later no more.
     Late,
     /// One succeeded.
     Success,

@@ -1,12 +1,12 @@
 //! `sankofa.yaml` -> [`Project`].
 //!
 //! In:    the tree and the raw file.
-//! Out:   what moving rows needs; notify is checked here and used later.
+//! Out:   what moving rows needs, and who is told.
 //! Holds: every store that is named is there.
 
 use super::{At, backups, places, vault};
 use crate::config::guard;
-use crate::config::model::{Guard, Project, SecretPlace, Stage, Warehouse};
+use crate::config::model::{Guard, Project, Receiver, SecretPlace, Stage, Warehouse};
 use crate::config::node::{Fault, Node, shown, suggest};
 use crate::config::raw::project::{ProjectFile, SecretKeys, StoreKeys};
 use std::path::Path;
@@ -32,7 +32,6 @@ pub fn project(
     if let Some(drill) = &raw.drill {
         at.id(&["drill", "connection"], &drill.connection)?;
     }
-    check_notify(at, raw)?;
     Ok(Project {
         root: home.to_owned(),
         environment: environment.unwrap_or("default").to_owned(),
@@ -42,6 +41,7 @@ pub fn project(
         guard: guard_of(at, raw)?,
         backups: backups::resolve(at, raw, home)?,
         drill: raw.drill.as_ref().map(|drill| drill.connection.clone()),
+        notify: receivers(at, raw)?,
     })
 }
 
@@ -159,7 +159,8 @@ fn guard_of(at: At<'_>, raw: &ProjectFile) -> Result<Guard, Fault> {
     Ok(found)
 }
 
-fn check_notify(at: At<'_>, raw: &ProjectFile) -> Result<(), Fault> {
+fn receivers(at: At<'_>, raw: &ProjectFile) -> Result<Vec<Receiver>, Fault> {
+    let mut receivers = Vec::new();
     for (index, notify) in raw.notify.iter().enumerate() {
         let index = index.to_string();
         let ids = [
@@ -171,6 +172,11 @@ fn check_notify(at: At<'_>, raw: &ProjectFile) -> Result<(), Fault> {
             return Err(at.fault(&["notify", &index], "expected exactly one of webhook, mail"));
         };
         at.id(&["notify", &index, key, "connection"], id)?;
+        let mail_to = notify.mail.as_ref().map(|mail| mail.to.clone()).unwrap_or_default();
+        if notify.mail.is_some() && mail_to.is_empty() {
+            return Err(at.fault(&["notify", &index, "mail", "to"], "expected at least one address"));
+        }
+        receivers.push(Receiver { connection: id.clone(), mail_to, when: notify.when.clone() });
     }
-    Ok(())
+    Ok(receivers)
 }

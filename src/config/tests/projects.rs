@@ -88,13 +88,13 @@ fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
     let vault = |keys: &str| format!("secrets: [{{vault: {{address: http://v:8200, {keys}}}}}]");
     refused(
         &vault("auth: {approle: {role_id: x}}"),
-        "3:56",
+        "3:51",
         "expected one of secret_id_file, secret_id_env",
         "",
     );
-    refused(&vault("mount: a/../b, auth: {agent: {}}"), "3:50", "a path of Vault", "");
-    refused(&vault("kv: 3, auth: {agent: {}}"), "3:50", "expected 1 or 2", "");
-    refused(&vault("dynamic: {a: database/role/x}, auth: {agent: {}}"), "3:61", "MOUNT/creds/ROLE", "");
+    refused(&vault("mount: a/../b, auth: {agent: {}}"), "3:51", "a path of Vault", "");
+    refused(&vault("kv: 3, auth: {agent: {}}"), "3:48", "expected 1 or 2", "");
+    refused(&vault("dynamic: {a: database/role/x}, auth: {agent: {}}"), "3:57", "MOUNT/creds/ROLE", "");
     refused(&vault("client_key: k, auth: {agent: {}}"), "3:12", "come together", "");
     refused("backups: {databases: {hr: {store: x}}}", "3:35", "no store", "");
     refused("backups: {databases: {hr: {connection: x}}}", "3:23", "\"store\" is missing", "");

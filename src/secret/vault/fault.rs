@@ -64,7 +64,7 @@ impl Fault {
                 Kind::Config,
                 "Name the authority of Vault's certificate by `ca_cert:`, our own by `client_cert:`; verification is never turned off.",
             ),
-            Fault::Strange { status, .. } if matches!(status, 300..=399) => {
+            Fault::Strange { status: 300..=399, .. } => {
                 failure(Kind::Config, "Put the address where Vault really is in `address:`.")
             }
             Fault::Strange { .. } => {

@@ -85,6 +85,33 @@ impl B2 {
     }
 }
 
+/// What an application key may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRights {
+    /// Its capabilities, by B2's own names.
+    pub capabilities: Vec<String>,
+    /// How many buckets it is bound to; `None`: it opens all.
+    pub buckets: Option<usize>,
+    /// What names must begin with.
+    pub prefix: Option<String>,
+}
+
+impl B2 {
+    /// What the key may do, as its login says.
+    ///
+    /// # Errors
+    /// As a login.
+    pub async fn key_rights(&self) -> Result<KeyRights> {
+        let inner = &self.0;
+        let session = inner.api.session().await.map_err(|fault| inner.failure("cannot log in to", &fault))?;
+        Ok(KeyRights {
+            capabilities: session.capabilities.clone(),
+            buckets: session.buckets.as_ref().map(Vec::len),
+            prefix: session.name_prefix.clone(),
+        })
+    }
+}
+
 const SET_RULES: &str = "cannot set the rules of";
 
 impl Inner {
