@@ -37,6 +37,9 @@ class SankofaNotifier(BaseNotifier):
         super().__init__(**base)
         self.conn_id = conn_id
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Nothing is a template; the stock one needs a DAG, which not every context of a callback has."""
+
     def notify(self, context: Context) -> None:
         """Send it."""
         send(self.conn_id, message_of(context))

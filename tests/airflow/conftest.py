@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -131,6 +133,27 @@ def said(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -
         return "".join(told) + caplog.text
 
     return text
+
+
+@pytest.fixture
+def inbox() -> Any:
+    """A web server that keeps what is posted to it."""
+    got: list[Any] = []
+
+    class Inbox(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append((self.path, dict(self.headers), json.loads(body)))
+            self.send_response(500 if self.path == "/broken" else 200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield SimpleNamespace(got=got, port=server.server_address[1])
+    server.shutdown()
 
 
 class Events(defaultdict):  # type: ignore[type-arg]

@@ -262,9 +262,11 @@ def test_a_run_of_the_dag_is_green_from_source_to_warehouse(on_docker, metadata,
 FAULTS = """
 from datetime import datetime, timedelta, timezone
 from sankofa_airflow.compat import DAG
+from sankofa_airflow.notify import SankofaNotifier
 from sankofa_airflow.task import sankofa_task
 
-with DAG("faults", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)) as dag:
+told = [SankofaNotifier(conn_id="alerts")]
+with DAG("faults", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), on_failure_callback=told) as dag:
     again = {"retries": 1, "retry_delay": timedelta(seconds=0)}
     refused = sankofa_task("refused", "sync", "strict", lock="%(locks)s/strict.lock.json", **again)
     away = sankofa_task("away", "sync", "absent", lock="%(locks)s/absent.lock.json", **again)
@@ -273,13 +275,15 @@ with DAG("faults", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezon
 
 
 def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(
-    on_docker, metadata, locks, settings, door
+    on_docker, metadata, locks, settings, door, inbox, monkeypatch
 ):
     """2.11's `dags test` dies of a timeout as a whole, so there the timeout is left to test_docker."""
     if is_old():
         door.is_open.set()
     else:
         door.is_open.clear()
+    alerts = {"conn_type": "http", "host": "127.0.0.1", "schema": "http", "port": inbox.port}
+    monkeypatch.setenv("AIRFLOW_CONN_ALERTS", json.dumps(alerts))
     (WORK / "dags/faults.py").write_text(FAULTS % {"locks": locks, "hung": 300 if is_old() else 5})
     run = airflow("dags", "test", "faults", "2026-01-02")
     assert ended(run) != 0
@@ -290,3 +294,17 @@ def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(
     assert states["hung"][0] == ("success" if is_old() else "failed")
     told = {task for (task,) in asked("SELECT task_id FROM xcom WHERE dag_id = 'faults' AND key = 'sankofa_result'")}
     assert {"refused", "away"} <= told
+    assert [(body["event"], body["dag_id"]) for _, _, body in inbox.got] == [("failure", "faults")]
+
+
+def test_the_locks_that_are_shipped_are_those_of_their_pipelines():
+    words = [
+        str(CHECKOUT / "target/debug/sankofa"),
+        "--project",
+        str(CHECKOUT / "airflow_dags"),
+        "config",
+        "compile",
+        "--check",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

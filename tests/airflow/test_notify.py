@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sankofa_airflow.notify import SankofaNotifier
-
-
-@pytest.fixture
-def inbox() -> Any:
-    got: list[Any] = []
-
-    class Inbox(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.path, dict(self.headers), json.loads(body)))
-            self.send_response(500 if self.path == "/broken" else 200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield SimpleNamespace(got=got, port=server.server_address[1])
-    server.shutdown()
 
 
 def failed(**more: Any) -> dict[str, Any]:
