@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+BED := $(or $(SANKOFA_TESTBED),.testbed)
+
 # Runs a command with cargo in PATH, or says where Rust is had from.
 WITH := tests/testbed/toolchain.sh run
 
@@ -40,6 +42,30 @@ build: ## the binary for developers: target/debug/sankofa
 .PHONY: release
 release: ## the binary to ship: target/release/sankofa
 	$(WITH) cargo build --locked --release
+
+.PHONY: dist
+dist: ## the static binary of any Linux x86_64, with SHA256SUMS, into dist/
+	docker/dist.sh
+
+IMAGE ?= sankofa:local
+MAJORS ?= 13 14 15 16 17 18
+BASE ?= debian:bookworm-slim
+.PHONY: image
+image: ## the container image IMAGE, with the client programs of MAJORS (docs/install.md)
+	[ -s dist/SHA256SUMS ] || docker/dist.sh
+	set -- $$(docker/context.sh dist/sankofa-*-linux-x86_64 target/image) && \
+		docker build --network host -f docker/Dockerfile -t '$(IMAGE)' --build-arg BASE='$(BASE)' \
+			--build-arg MAJORS='$(MAJORS)' --build-arg VERSION="$$1" --build-arg REVISION="$$2" target/image
+
+.PHONY: test-image
+test-image: testbed build ## the real Dockerfile on a real engine, real containers, compose's services (root)
+	tests/testbed/python.sh
+	PYTHONPATH=$(BED)/python python3 -m unittest discover -v -s tests/docker
+
+.PHONY: test-nomad
+test-nomad: build ## Nomad's stand-in against the recordings; the job files of nomad/
+	tests/testbed/python.sh
+	PYTHONPATH=$(BED)/python python3 -m unittest discover -v -s tests/nomad
 
 .PHONY: testbed
 testbed: ## real PostgreSQL servers 13 to 18, pg_dump and psql, pgbouncer, into .testbed/ (once, 40 s)

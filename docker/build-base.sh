@@ -19,21 +19,19 @@ mirror() {
     local found
     found=$(grep -hv '^ *#' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
         grep -oE 'https?://[^ ]*/debian/?( |$)' | sed -n '1s/ *$//p') || true
-    echo "${found:-http://deb.debian.org/debian}"
+    echo "$found" # empty: debootstrap's own default
 }
 
 make_tree() {
     local work=$1
-    debootstrap --variant=minbase --include=ca-certificates "$suite" "$work/root" "$(mirror)" >"$work/log" 2>&1 ||
-        { tail -n 5 "$work/log" >&2; die "unpack Debian $suite from $(mirror)"; }
+    debootstrap --variant=minbase --include=ca-certificates "$suite" "$work/root" $(mirror) >"$work/log" 2>&1 ||
+        { tail -n 5 "$work/log" >&2; die "unpack Debian $suite by debootstrap"; }
     # What debian:bookworm-slim leaves out too.
     rm -rf "$work"/root/var/cache/apt/* "$work"/root/var/lib/apt/lists/* "$work"/root/var/log/*
     find "$work/root/usr/share/doc" -mindepth 1 -not -name copyright -not -type d -delete
     rm -rf "$work"/root/usr/share/{man,info,locale,groff,lintian,linda}/*
     printf 'path-exclude /usr/share/doc/*\npath-include /usr/share/doc/*/copyright\npath-exclude /usr/share/man/*\npath-exclude /usr/share/locale/*\n' \
         >"$work/root/etc/dpkg/dpkg.cfg.d/docker"
-    printf 'deb %s %s main\ndeb %s %s-updates main\n' "$(mirror)" "$suite" "$(mirror)" "$suite" \
-        >"$work/root/etc/apt/sources.list"
     tar -C "$work/root" --numeric-owner -cf "$work/base.tar" .
 }
 

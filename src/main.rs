@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         let base = Report { command: command.to_owned(), ..Report::default() };
         Ending::new(Outlet::new(&variables, false), base, Format::Text)
     };
-    match help::parse(std::env::args_os()) {
+    match help::parse(std::env::args_os(), &variables) {
         Asked::Run(cli) => run(*cli, variables, signals, &ignored),
         Asked::Page(page) => {
             let ending = ending("help");

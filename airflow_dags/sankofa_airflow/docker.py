@@ -50,6 +50,7 @@ class SankofaDockerOperator(Launch, DockerOperator):
     """
 
     template_fields = (*Launch.step_fields,)
+    template_ext = ()
     template_fields_renderers: ClassVar[dict[str, str]] = {}
     ui_color = "#dfe8d8"
 

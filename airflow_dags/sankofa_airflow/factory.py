@@ -20,6 +20,7 @@ from sankofa_airflow.task import sankofa_task
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 RETRY_DELAY = timedelta(minutes=5)
 LONGEST_DELAY = timedelta(hours=1)
+BROKEN_RUNS = "0 */6 * * *"
 SUFFIX = ".lock.json"
 
 PARAMS = {
@@ -33,16 +34,16 @@ def build_dags(file: str) -> dict[str, DAG]:
 
     Never raises for a lock: a DAG that cannot be made is made as `broken`.
     """
-    settings = all_settings.read()
-    home = Path(settings.locks) if settings.locks else Path(file).resolve().parent.parent / "locks"
-    dags: dict[str, DAG] = {}
-    for path in sorted(home.glob(f"*{SUFFIX}")):
-        if path.name != f"backups{SUFFIX}":
-            name = path.name.removesuffix(SUFFIX)
-            dags[f"sankofa_{name}"] = or_broken(f"sankofa_{name}", pipeline_dag, path, settings)
-    if settings.backups:
-        dags["sankofa_backups"] = or_broken("sankofa_backups", backups_dag, Path(settings.backups), settings)
-    return dags
+    with all_settings.held() as settings:
+        home = Path(settings.locks) if settings.locks else Path(file).resolve().parent.parent / "locks"
+        dags: dict[str, DAG] = {}
+        for path in sorted(home.glob(f"*{SUFFIX}")):
+            if path.name != f"backups{SUFFIX}":
+                name = path.name.removesuffix(SUFFIX)
+                dags[f"sankofa_{name}"] = or_broken(f"sankofa_{name}", pipeline_dag, path, settings)
+        if settings.backups:
+            dags["sankofa_backups"] = or_broken("sankofa_backups", backups_dag, Path(settings.backups), settings)
+        return dags
 
 
 def or_broken(dag_id: str, make: Any, path: Path, settings: all_settings.Settings) -> DAG:
@@ -73,14 +74,18 @@ class BrokenLock(BaseOperator):
 
 
 def broken(dag_id: str, error: str) -> DAG:
-    """Return the red DAG of a lock: without schedule, tagged `broken`, its error in its title and docs."""
+    """Return the red DAG of a lock: tagged `broken`, its error in its title and docs.
+
+    It runs, and fails, four times a day: a lock that is torn must not be a silence.
+    """
     dag = DAG(
         dag_id,
-        schedule=None,
+        schedule=interval_timetable(BROKEN_RUNS, "UTC"),
         start_date=START,
         catchup=False,
+        max_active_runs=1,
         description=f"BROKEN: {error}"[:250],
-        doc_md=f"**This DAG does not run.**\n\n```\n{error}\n```\n\nThe last run's history stays; mend the lock.",
+        doc_md=f"**This DAG does not run.**\n\n```\n{error}\n```\n\nIts history stays; mend the lock, and it is what it was.",
         tags=["sankofa", "broken"],
         on_failure_callback=notifiers(all_settings.read()),
     )
@@ -123,7 +128,7 @@ def pipeline_dag(path: Path, settings: all_settings.Settings) -> DAG:
 
 
 def backups_dag(path: Path, settings: all_settings.Settings) -> DAG:
-    """Return the DAG of the backups that Airflow starts: one task a database, then what is not covered."""
+    """Return the DAG of the backups that Airflow starts: one task a database; then what no backup covers, and what is late."""
     databases = locks.read_backups(path)
     dag = DAG(
         "sankofa_backups",
@@ -137,12 +142,11 @@ def backups_dag(path: Path, settings: all_settings.Settings) -> DAG:
         default_args=task_defaults({}, settings),
         **late(settings),
     )
-    coverage = sankofa_task(
-        "coverage", "backups coverage", trigger_rule="all_done", timeout=timedelta(minutes=30), dag=dag
-    )
+    watch = {"trigger_rule": "all_done", "timeout": timedelta(minutes=30), "dag": dag}
+    after = [sankofa_task("coverage", "backups coverage", **watch), sankofa_task("status", "status", **watch)]
     for database in databases:
         limit = timedelta(seconds=min(database.expected_every_seconds, settings.timeout_minutes * 60))
-        sankofa_task(f"backup_{database.name}", "backup", database.name, timeout=limit, dag=dag) >> coverage
+        sankofa_task(f"backup_{database.name}", "backup", database.name, timeout=limit, dag=dag) >> after
     return dag
 
 

@@ -10,7 +10,7 @@ Holds: the result is the termination message: no sidecar, no exec. A pod that an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from kubernetes.client import ApiException
@@ -41,6 +41,8 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
     """
 
     template_fields = (*Launch.step_fields,)
+    template_ext = ()
+    template_fields_renderers: ClassVar[dict[str, str]] = {}
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
             image_pull_secrets=[k8s.V1LocalObjectReference(name) for name in settings.kubernetes_pull_secrets],
             base_container_name=CONTAINER,
             do_xcom_push=False,
+            deferrable=False,  # whatever [operators] default_deferrable says: it ends by another way
             on_finish_action="keep_pod",
             log_pod_spec_on_failure=False,
             startup_check_interval_seconds=1,
@@ -80,6 +83,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
             **base,
         )
         self.finished: dict[str, Any] | None = None
+        self.is_over = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start or find the pod, follow it, delete it, and say how it ended."""
@@ -88,7 +92,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
         try:
             super().execute(context)
         except BaseException:
-            if self.finished is None and self.pod is not None:
+            if not self.is_over and self.pod is not None:
                 self.on_kill()
             raise
         context["ti"].xcom_push(key="return_value", value=self.finished or {})
@@ -143,6 +147,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
         end = end_of(remote_pod)
         if end.status is None and not end.cause:
             return  # it has not ended: whatever was raised says why
+        self.is_over = True
         self.delete(remote_pod)
         self.finished = self.finish(context, end)
 

@@ -30,8 +30,8 @@ CLASSES = {
     "sync": "rows",
     "plan": "rows",
     "reconcile": "rows",
-    "status": "rows",
     "backup": "backup",
+    "status": "backup",
     "backups coverage": "backup",
     "backups verify": "backup",
 }

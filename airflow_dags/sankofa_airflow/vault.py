@@ -9,6 +9,7 @@ Out:   SANKOFA_WRAPPED_SECRET_ID. Holds: no credential that works after the cont
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -42,7 +43,8 @@ def mint(settings: Settings, order: Order) -> dict[str, str]:
     wrap = {"X-Vault-Wrap-TTL": f"{TTL_SECONDS}s"}
     mount = extra.get("approle_mount", "approle")
     answer = ask(session, f"{address}/v1/auth/{mount}/role/{role}/secret-id", {"num_uses": 1, "ttl": "10m"}, wrap)
-    return {"SANKOFA_WRAPPED_SECRET_ID": answer["wrap_info"]["token"]}
+    # The whole answer: the binary looks up where it was made, and tells expired from stolen by its time.
+    return {"SANKOFA_WRAPPED_SECRET_ID": json.dumps(answer)}
 
 
 def token_of(session: requests.Session, address: str, conn: Any) -> str:

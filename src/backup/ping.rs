@@ -47,7 +47,9 @@ impl Ping {
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err(refused());
         }
-        let client = reqwest::Client::builder().timeout(WITHIN).build().map_err(|_| refused())?;
+        // Where it redirects to would else be told its path, which is the token.
+        let client =
+            reqwest::Client::builder().timeout(WITHIN).referer(false).build().map_err(|_| refused())?;
         Ok(Ping { client, url: url.trim_end_matches('/').to_owned().into() })
     }
 
@@ -92,5 +94,27 @@ mod tests {
             assert!(!format!("{failure:?}").contains("MARK"), "{failure:?}");
         }
         assert!(Ping::new("https://hc.example/ping/uuid").is_ok());
+    }
+
+    #[tokio::test]
+    async fn where_a_monitor_redirects_to_is_not_told_the_url_that_was_asked_for() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listen = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (first, second) = (listen().await, listen().await);
+        let place = second.local_addr().unwrap();
+        let answer = async |from: tokio::net::TcpListener, text: String| {
+            let (mut stream, _) = from.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        };
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let ping = Ping::new(&format!("http://{}/MARK", first.local_addr().unwrap())).unwrap();
+        let moved = format!("HTTP/1.1 302 Found\r\nLocation: http://{place}/x\r\nContent-Length: 0\r\n\r\n");
+        let done = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned();
+        let ((), asked, told) =
+            tokio::join!(ping.tell(Event::Success), answer(first, moved), answer(second, done));
+        assert!(asked.contains("GET /MARK ") && told.contains("GET /x ") && !told.contains("MARK"), "{told}");
     }
 }

@@ -4,11 +4,12 @@
 //! Holds: every help page ends with the one table of exit statuses; a word that may carry a secret is
 //!        not repeated, nor is more than the start of a long one.
 
-use super::Cli;
+use super::{Cli, launched};
 use crate::error::{EXIT_STATUS, Failure, Kind};
 use clap::builder::{OsStr, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -71,13 +72,26 @@ pub fn exit_status() -> String {
     table
 }
 
-/// Reads a command line, the program's name first.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Asked {
-    let words: Vec<OsString> = words.into_iter().collect();
+/// Reads a command line, the program's name first, as far as the launcher that set `variables` permits it.
+pub fn parse(words: impl IntoIterator<Item = OsString>, variables: &BTreeMap<String, String>) -> Asked {
+    let refused =
+        |command: &str, failure| Asked::Refused { command: command.to_owned(), failure, page: None };
+    let words = match launched::words(words.into_iter().collect(), variables) {
+        Ok(words) => words,
+        Err(failure) => return refused("", failure),
+    };
     let named = named(&words);
-    let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command().try_get_matches_from(words).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches))
+    });
     let error = match parsed {
-        Ok(cli) => return Asked::Run(Box::new(cli)),
+        Ok((cli, matches)) => {
+            return match launched::permit(&matches, variables) {
+                Ok(()) => Asked::Run(Box::new(cli)),
+                Err(failure) => refused(&named, failure),
+            };
+        }
         Err(error) => error,
     };
     let text = without_private_words(&error);
@@ -173,7 +187,7 @@ mod tests {
 
     fn refused(words: &[&str]) -> Failure {
         let line = std::iter::once("sankofa").chain(words.iter().copied()).map(OsString::from);
-        match parse(line) {
+        match parse(line, &BTreeMap::new()) {
             Asked::Refused { failure, .. } => failure,
             _ => panic!("{words:?} was read"),
         }

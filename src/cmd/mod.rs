@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod help;
+pub mod launched;
 pub mod open;
 pub mod notify;
 pub mod record;
@@ -25,6 +26,7 @@ pub mod drill;
 pub mod backups;
 pub mod state;
 pub mod status;
+pub mod secrets;
 pub mod doctor;
 pub mod config;
 pub mod warehouse;
@@ -73,6 +75,7 @@ pub enum Command {
     Backups(backups::Args),
     State(state::Args),
     Status(status::Args),
+    Secrets(secrets::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Warehouse(warehouse::Args),
@@ -215,6 +218,7 @@ impl Command {
             Command::Backups(args) => args.name(),
             Command::State(args) => args.name(),
             Command::Status(_) => "status",
+            Command::Secrets(args) => args.name(),
             Command::Doctor(_) => "doctor",
             Command::Config(args) => args.name(),
             Command::Warehouse(args) => args.name(),
@@ -253,6 +257,7 @@ impl Command {
             Command::Backups(args) => backups::run(args, context).await,
             Command::State(args) => state::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
+            Command::Secrets(args) => secrets::run(args, context).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Config(args) => config::run(args, context).await,
             Command::Warehouse(args) => warehouse::run(args, context).await,

@@ -2,12 +2,13 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::model::{FilesPlace, Mask, Pipeline, Project, SecretPlace};
+use crate::config::model::{AwsPlace, FilesPlace, Mask, Pipeline, Project, SecretPlace};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
 use crate::report::Report;
+use crate::secret::aws::{Ambient, SecretsManager, Settings, Who};
 use crate::secret::vault::Vault;
 use crate::secret::{Asked, Environment, Files, Place, Resolver};
 use crate::stop::{Registration, StopSignal};
@@ -78,13 +79,9 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
         SecretPlace::Files(files) => Ok(file_place(files)),
-        SecretPlace::AwsSecretsManager(_) => Err(Failure::config("cannot ask AWS")),
+        SecretPlace::AwsSecretsManager(place) => Ok(aws_place(place)),
         SecretPlace::Vault(settings) => {
             Ok(Arc::new(Vault::new(settings.as_ref().clone())?) as Arc<dyn Place>)
-        }
-        SecretPlace::NotYet(name) => {
-            Err(Failure::config(format!("cannot ask {name} for secrets: not in this version"))
-                .hint("List `environment` alone under `secrets:`."))
         }
     });
     Ok(Resolver::new(places.collect::<Result<_, _>>()?))
@@ -93,6 +90,14 @@ pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
 fn file_place(files: &FilesPlace) -> Arc<dyn Place> {
     let FilesPlace { connections, variables } = files.clone();
     Arc::new(Files { connections, variables })
+}
+
+fn aws_place(place: &AwsPlace) -> Arc<dyn Place> {
+    let AwsPlace { region, connections, variables, sep, extra_conn_words, profile, role_arn, endpoint_url } =
+        place.clone();
+    let who = Who { region, profile, role_arn };
+    let settings = Settings { connections, variables, sep, extra_conn_words, endpoint_url, who };
+    Arc::new(SecretsManager::new(settings, Ambient::process()))
 }
 
 /// Reads the project and the pipeline called `name`.

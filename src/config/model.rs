@@ -5,6 +5,7 @@
 
 pub use super::backups::{Backups, Bucket, Codec, Database, StorePlace};
 pub use super::notify::{Occasion, Receiver};
+pub use super::places::{AwsPlace, FilesPlace, SecretPlace};
 pub use super::warehouse::Warehouse;
 use super::words::{write_duration, write_optional_duration};
 use crate::table::TableName;
@@ -35,52 +36,6 @@ pub struct Project {
     pub drill: Option<String>,
     /// Who is told of what.
     pub notify: Vec<Receiver>,
-}
-
-/// One place of `secrets:`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretPlace {
-    /// `AIRFLOW_CONN_<ID>` and `AIRFLOW_VAR_<KEY>` of the process.
-    Environment,
-    /// AWS Secrets Manager.
-    AwsSecretsManager(Box<AwsPlace>),
-    /// Airflow's local files.
-    Files(FilesPlace),
-    /// HashiCorp Vault or OpenBao.
-    Vault(Box<crate::secret::vault::Settings>),
-    /// A place this build cannot ask yet, by its word in the file.
-    NotYet(&'static str),
-}
-
-/// `files:` of `secrets:`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FilesPlace {
-    /// File of connections.
-    pub connections: Option<PathBuf>,
-    /// File of variables.
-    pub variables: Option<PathBuf>,
-}
-
-/// `aws_secrets_manager:` of `secrets:`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AwsPlace {
-    /// Region; `None`: that of the environment or the profile.
-    pub region: Option<String>,
-    /// Prefix of connections; `None`: none is asked for.
-    pub connections: Option<String>,
-    /// Prefix of variables; `None`: none is asked for.
-    pub variables: Option<String>,
-    /// What stands between prefix and id.
-    pub sep: String,
-    /// More names of fields, by field.
-    pub extra_conn_words: BTreeMap<String, Vec<String>>,
-    /// Profile of the shared files.
-    pub profile: Option<String>,
-    /// Role to assume.
-    pub role_arn: Option<String>,
-    /// URL of the service.
-    pub endpoint_url: Option<String>,
 }
 
 /// `stage:`.

@@ -1,8 +1,8 @@
 //! The warehouse: reachable, ours, writable, and closed to readers where it has to be.
 
 use super::Findings;
-use crate::config::model::{Pipeline, Project};
-use crate::error::Kind;
+use crate::config::model::{Pipeline, Project, SecretPlace, Warehouse};
+use crate::error::{Failure, Kind};
 use crate::etl::target;
 use crate::ledger::{self, STAGING_SCHEMA, lock, setup};
 use crate::pg::Session;
@@ -33,6 +33,7 @@ pub async fn examine(project: &Project, pipelines: &[&Pipeline], resolver: &Reso
         return findings;
     };
     super::source::version(&session, &mut findings);
+    owner(project, warehouse, &mut findings);
     let Some(writer) = findings.answer(target::bare(&connection, NAME).await) else { return findings };
     findings.ok("takes writes");
     pooler(&connection, &session, &mut findings).await;
@@ -46,6 +47,21 @@ pub async fn examine(project: &Project, pipelines: &[&Pipeline], resolver: &Reso
         findings.answer(asked);
     }
     findings
+}
+
+/// A user that Vault makes for a run and drops after it must own nothing.
+fn owner(project: &Project, warehouse: &Warehouse, findings: &mut Findings) {
+    let is_leased = project.secrets.iter().any(|place| match place {
+        SecretPlace::Vault(settings) => settings.dynamic.contains_key(&warehouse.connection),
+        _ => false,
+    });
+    if is_leased && warehouse.owner_role.is_none() {
+        let what =
+            format!("the user of {} is made for each run, and would own what it makes", warehouse.connection);
+        let failure = Failure::config(what)
+            .hint("Name a role that stays: `warehouse: {owner_role: ...}`; the user must be a member of it (docs/vault.md).");
+        findings.answer::<()>(Err(failure.into()));
+    }
 }
 
 async fn pooler(connection: &Connection, session: &Session, findings: &mut Findings) {

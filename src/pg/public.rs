@@ -203,6 +203,8 @@ fn during_recovery(error: &DbError) -> bool {
 }
 
 /// Names the grant where the message is the English `permission denied for <kind> <name>`.
+///
+/// Of a database it is that to make a schema: what a login lacks is told in `connect`.
 fn grant_hint(message: &str) -> String {
     const GRANTS: &[(&str, &str)] = &[
         ("materialized view ", "SELECT ON"),
@@ -211,11 +213,14 @@ fn grant_hint(message: &str) -> String {
         ("view ", "SELECT ON"),
         ("sequence ", "SELECT ON SEQUENCE"),
         ("schema ", "USAGE ON SCHEMA"),
-        ("database ", "CONNECT ON DATABASE"),
+        ("database ", "CREATE ON DATABASE"),
         ("function ", "EXECUTE ON FUNCTION"),
         ("type ", "USAGE ON TYPE"),
         ("foreign server ", "USAGE ON FOREIGN SERVER"),
     ];
+    if message.contains("row-level security") {
+        return "Row security would hide rows from the role: ALTER ROLE <role> BYPASSRLS;".into();
+    }
     let object = message.strip_prefix("permission denied for ").unwrap_or_default();
     let known = GRANTS.iter().find_map(|(kind, grant)| object.strip_prefix(kind).map(|name| (*grant, name)));
     match known {

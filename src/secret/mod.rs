@@ -5,6 +5,7 @@
 //! Holds: nothing here prints a secret; an id is asked for once per process.
 //! Not here: what PostgreSQL makes of a connection (`pg::params`).
 
+pub mod aws;
 mod connection;
 mod environment;
 mod files;

@@ -209,7 +209,6 @@ def test_a_child_that_finds_no_place_is_given_up_with_the_reason(nomad, context,
     assert all(one["Stop"] for one in children(nomad))
 
 
-@pytest.mark.xfail(strict=False, reason="needs SANKOFA_ARGUMENTS, which is on its way into the binary")
 def test_the_real_binary_runs_as_a_child(nomad, context, school, locks, settings, tmp_path):
     project = tmp_path / "sankofa.yaml"
     project.write_text("version: 1\nwarehouse: {connection: warehouse, reader_role: metabase, after_role: marts}\n")
@@ -225,6 +224,23 @@ def test_the_real_binary_runs_as_a_child(nomad, context, school, locks, settings
     operator = sankofa_task("t", "sync", "records", lock=locks / "records.lock.json", asset="sankofa://warehouse/records")
     result = operator.execute(context(run="nomad"))
     assert (result["status"], result["run_id"]) == ("ok", "dag/nomad")
+
+
+def test_the_shipped_parents_take_what_is_dispatched():
+    import jobspec
+    from sankofa_airflow.nomad import dispatch_body
+    from sankofa_airflow.order import CLASSES, Order
+
+    own = dispatch_body(Order("k", 1, ["sync"], {"SANKOFA_PIPELINE": "H4sI"}, "rows", 0))
+    for privilege in ("rows", "backup"):
+        job = jobspec.parse((CHECKOUT / f"nomad/jobs/sankofa-{privilege}.nomad.hcl").read_text(), {})
+        asked = job["ParameterizedJob"]
+        taken = {*(asked["MetaRequired"] or []), *(asked["MetaOptional"] or [])}
+        assert set(own["Meta"]) <= taken and set(asked["MetaRequired"]) <= set(own["Meta"]) and asked["Payload"] == "forbidden"
+        run = next(one for group in job["TaskGroups"] for one in group["Tasks"] if one["Name"] == "sankofa")
+        assert run["KillSignal"] == "SIGTERM"
+        may = {word.strip() for word in run["Env"]["SANKOFA_COMMANDS"].split(",")}
+        assert {command for command, of in CLASSES.items() if of == privilege} <= may
 
 
 ENDS = {

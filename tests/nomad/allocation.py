@@ -253,11 +253,12 @@ class Allocation:
             key = {"DriverError": "driver_error", "ValidationError": "validation_error"}.get(field, "download_error")
             self.event(name, failure.kind, failure.text, {key: failure.text}, **{field: failure.text})
         else:
+            with self.lock:
+                self.states[name]["Failed"] = True
             self.event(name, "Killing", failure.text, {"fails_task": "true"}, FailsTask=True)
             self.finish(name, failed=True)
             return False
-        self.no_restart(name, "Policy allows no restarts" if failure.kind != "Failed Validation" else
-                        "Error was unrecoverable")
+        self.no_restart(name, "Policy allows no restarts")
         self.finish(name, failed=True)
         return False
 

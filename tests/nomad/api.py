@@ -57,6 +57,8 @@ class Api(BaseHTTPRequestHandler):
                 raise Refused(500, "No path to region")
             getattr(self, "do_" + self.call)(query, body, namespace, **{k: unquote(v) for k, v in holds.items()})
         except Refused as refused:
+            if self.call == "health":
+                refused.text = json.dumps({"server": {"ok": False, "message": refused.text}}, separators=(",", ":"))
             self.refuse(refused)
 
     do_GET = do_POST = do_PUT = do_DELETE = lambda self: self.answer()
@@ -146,7 +148,10 @@ class Api(BaseHTTPRequestHandler):
                     self.server.stand_in.interrupted()
                     value, at = look()
             data = json.loads(json.dumps(value))
-        self.send(200, data, headers=self.indexed(at))
+        headers = self.indexed(at)
+        if self.server.stand_in.state != "ok":
+            headers["X-Nomad-Knownleader"] = "false"  # only stale reads come here then
+        self.send(200, data, headers=headers)
 
     def do_jobs(self, query, body, namespace):
         prefix, cluster = query.get("prefix", ""), self.cluster
@@ -196,7 +201,7 @@ class Api(BaseHTTPRequestHandler):
 
     def do_job(self, query, body, namespace, job):
         found = self.wanted(namespace, job)
-        self.read(query, lambda: ({k: v for k, v in found.items() if k != "purged"}, found["ModifyIndex"]))
+        self.read(query, lambda: ({k: v for k, v in found.items() if k not in ("purged", "logs_gone")}, found["ModifyIndex"]))
 
     def do_summary(self, query, body, namespace, job):
         found = self.wanted(namespace, job)
@@ -206,7 +211,7 @@ class Api(BaseHTTPRequestHandler):
         if id == "abc":
             raise Refused(500, "alloc lookup failed: index error: UUID must be 36 characters")
         found = self.cluster.allocs.get(id)
-        if not found:
+        if not found or found.job.get("purged"):
             raise Refused(404, "alloc not found")
         self.read(query, lambda: (jobstub.whole(found), found.doc["ModifyIndex"]))
 
@@ -256,7 +261,7 @@ class Api(BaseHTTPRequestHandler):
             doc = cluster.evaluate(found.job, "alloc-stop", wait=None)
 
             def replace():
-                cluster.want_stopped(found, "alloc not needed due to job update")
+                cluster.want_stopped(found, "alloc is being migrated")
                 cluster.place_or_block(found.job, doc, stop=1, before=found)
 
             cluster.publish(replace, after=0.003)

@@ -100,7 +100,7 @@ class Cluster:
                 for allocation in list(self.allocs.values()):
                     if getattr(allocation, "waiting", None) and self.reachable(allocation):
                         report, allocation.waiting = allocation.waiting, None
-                        self._apply(lambda a=allocation, r=report: self._reported(a, *r))
+                        self.publish(lambda a=allocation, r=report: self._reported(a, *r))
 
     def reachable(self, allocation):
         return allocation.node.up and self.agent_up.is_set()
@@ -175,18 +175,24 @@ class Cluster:
         return base64.b64decode(job["Payload"] or "")
 
     def dispatch(self, namespace, name, body, token):
-        """The answer to a dispatch. Not atomic: the same new token twice within `token_window` is two children."""
+        """The answer to a dispatch. Not atomic: the same new token twice within `token_window` is answered with two
+        names, of which one child exists and the other never will."""
+        token = token or body.get("IdempotencyToken") or ""
         with self.lock:
             parent = self.jobs.get((namespace, name))
             self.may_dispatch(parent, name, body)
             found = token and self.child_by_token(namespace, name, token)
         if found:
             return {"DispatchedJobID": found["ID"], "EvalCreateIndex": 0, "EvalID": "",
-                    "Index": found["CreateIndex"], "JobCreateIndex": found["CreateIndex"]}
+                    "Index": self.index, "JobCreateIndex": found["CreateIndex"]}
         time.sleep(self.token_window)
         prefix = body.get("IdPrefixTemplate") or ""
         child_id = f"{name}/dispatch-{prefix + '-' if prefix else ''}{int(time.time())}-{uuid.uuid4().hex[:8]}"
         with self.lock:
+            if token and self.child_by_token(namespace, name, token):
+                self.index += 1
+                return {"DispatchedJobID": child_id, "EvalCreateIndex": self.index, "EvalID": str(uuid.uuid4()),
+                        "Index": self.index, "JobCreateIndex": self.index}
             child = {**copy.deepcopy(parent), "ID": child_id, "Name": child_id, "ParentID": name, "Dispatched": True,
                      "DispatchIdempotencyToken": token, "Meta": body.get("Meta") or None, "Version": 0,
                      "Payload": body.get("Payload") or None, "Priority": body.get("Priority") or parent["Priority"],
@@ -248,8 +254,10 @@ class Cluster:
             if job["ParameterizedJob"] and not job["Dispatched"]:
                 job["Status"] = "dead" if not purge else job["Status"]
                 self.changed.notify_all()
-                return {**answer, "Index": self.index, "JobModifyIndex": self.index}
+                return {**answer, "EvalCreateIndex": self.index, "Index": self.index, "JobModifyIndex": self.index}
             job["purged"] = purge
+            if purge:  # clients throw the allocation away a moment later, whether its task has ended or not
+                threading.Timer(0.3, job.__setitem__, ("logs_gone", True)).start()
             evaluation = self.evaluate(job, "job-deregister", kind="service", again=True)
             return {**answer, "EvalCreateIndex": self.index, "EvalID": evaluation["ID"], "Index": self.index,
                     "JobModifyIndex": self.index}
@@ -308,6 +316,8 @@ class Cluster:
         doc = {"ID": str(uuid.uuid4()), "JobID": job["ID"], "JobModifyIndex": job["JobModifyIndex"],
                "Namespace": job["Namespace"], "Priority": job["Priority"], "Status": "pending", "TriggeredBy": trigger,
                "Type": kind or job["Type"], "CreateTime": now, "ModifyTime": now, **fields}
+        if trigger in ("node-drain", "node-update", "alloc-failure", "alloc-stop"):
+            del doc["JobModifyIndex"]  # made by servers themselves, not by a change of the job
         self.touch("evals", doc, create=True, again=again)
         self.evals[doc["ID"]] = doc
         self.settle(job)
@@ -328,6 +338,9 @@ class Cluster:
         if plan is not None:
             doc["QueuedAllocations"] = {group: 0}
         doc.update(fields)
+        if "BlockedEval" not in doc:
+            doc.pop("FailedTGAllocs", None)
+        doc.pop("StatusDescription", None)
         self.touch("evals", doc)
         job = self.jobs.get((doc["Namespace"], doc["JobID"]))
         if job:
@@ -341,7 +354,7 @@ class Cluster:
             stopped = [a for a in mine if not self.terminal(a.doc)]
             for allocation in stopped:
                 self.want_stopped(allocation, UNWANTED)
-            self.cancel_blocked(job)
+            self.cancel_blocked(job, f'evaluation "{doc["ID"]}" successful')
             plan = {"Stop": len(stopped)} if stopped else {}
             self.complete(doc, None if job.get("purged") or not mine else plan)
         elif doc["TriggeredBy"] in ("job-register", "periodic-job", "queued-allocs"):
@@ -364,7 +377,7 @@ class Cluster:
         elif doc["TriggeredBy"] == "queued-allocs":
             doc["FailedTGAllocs"] = {group["Name"]: why}
         else:
-            blocked = {**{k: doc[k] for k in ("JobID", "JobModifyIndex", "Namespace", "Priority", "Type")},
+            blocked = {**{k: doc[k] for k in ("JobID", "JobModifyIndex", "Namespace", "Priority", "Type") if k in doc},
                        "ID": str(uuid.uuid4()), "PreviousEval": doc["ID"], "Status": "blocked",
                        "StatusDescription": "created to place remaining allocations", "TriggeredBy": "queued-allocs",
                        "FailedTGAllocs": {group["Name"]: why}, "CreateTime": time.time_ns(),
@@ -376,13 +389,11 @@ class Cluster:
             self.complete(doc, plan, group=group["Name"], BlockedEval=blocked["ID"],
                           QueuedAllocations={group["Name"]: 1}, FailedTGAllocs={group["Name"]: why})
 
-    def cancel_blocked(self, job):
+    def cancel_blocked(self, job, text):
         for doc in self.evals.values():
-            if doc["JobID"] == job["ID"] and doc["Status"] in ("blocked", "pending") and \
-                    doc["TriggeredBy"] in ("queued-allocs", "alloc-reschedule", "max-disconnect-timeout"):
-                if doc["TriggeredBy"] == "queued-allocs":
-                    doc.update(Status="canceled", StatusDescription="evaluation deemed unnecessary")
-                    self.touch("evals", doc)
+            if doc["JobID"] == job["ID"] and doc["Status"] == "blocked":
+                doc.update(Status="canceled", StatusDescription=text)
+                self.touch("evals", doc)
 
     def choose(self, job, group):
         """A node for a group, or Nomad's figures of why there is none."""
@@ -430,6 +441,7 @@ class Cluster:
         self.touch("allocs", doc, create=True)
         doc["ModifyTime"] = now
         allocation = self.allocs[doc["ID"]] = Allocation(self, job, group, node, doc)
+        allocation.job_then = {k: v for k, v in job.items() if k not in ("purged", "logs_gone")}
         self.settle(job)
         threading.Thread(target=allocation.run, daemon=True).start()
         return allocation
@@ -452,6 +464,7 @@ class Cluster:
 
         def follow():
             later = self.evaluate(job, "alloc-reschedule", PreviousEval=first["ID"], wait=None,
+                                  SnapshotIndex=self.index,
                                   StatusDescription="created for delayed rescheduling", WaitUntil=self.moment(policy["Delay"]))
             first["NextEval"] = later["ID"]
             allocation.doc["FollowupEvalID"] = later["ID"]
@@ -484,6 +497,8 @@ class Cluster:
                         del self.allocs[allocation.id]
                     for doc in [e for e in self.evals.values() if e["JobID"] == job["ID"]]:
                         del self.evals[doc["ID"]]
+            for allocation in [a for a in self.allocs.values() if a.job.get("purged")]:
+                del self.allocs[allocation.id]
             self.changed.notify_all()
 
     def close(self):

@@ -59,7 +59,7 @@ def whole(allocation):
                  "Memory": {"MemoryMB": t["Resources"]["MemoryMB"], "MemoryMaxMB": 0}, "Networks": None}
              for n, t in allocation.specs.items()}
     shared = {"DiskMB": 300, "Networks": None, "Ports": None}
-    return {**doc, "AllocModifyIndex": doc["CreateIndex"], "Job": allocation.job,
+    return {**doc, "AllocModifyIndex": doc["CreateIndex"], "Job": allocation.job_then,
             "AllocatedResources": {"Shared": shared, "TaskLifecycles": {n: None for n in tasks}, "Tasks": tasks}}
 
 

@@ -26,7 +26,7 @@ def source(api, id, query):
                       "invalid syntax")
     if query.get("origin", "start") not in ("start", "end"):
         raise Refused(400, "origin must be start or end")
-    offset = query.get("offset", "0")
+    offset = query.get("offset") or "0"
     if not offset.lstrip("-").isdigit():
         raise Refused(400, f'error parsing offset: strconv.ParseInt: parsing "{offset}": invalid syntax')
     if len(id) != 36:
@@ -48,7 +48,7 @@ def source(api, id, query):
 
 
 def part(data, query):
-    offset = int(query.get("offset", "0"))
+    offset = int(query.get("offset") or "0")
     if query.get("origin") == "end":
         return data[-offset:] if offset else data
     return data[offset:]

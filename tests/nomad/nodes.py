@@ -6,7 +6,6 @@ Holds: a node that died keeps its processes running; that is the point.
 """
 
 import threading
-import time
 
 from cluster import LOST
 
@@ -21,13 +20,15 @@ def drain(cluster, node, seconds):
 
     def force():
         for allocation in mine(cluster, node):
+            allocation.doc["DesiredTransition"]["Migrate"] = True
+            cluster.touch("allocs", allocation.doc)
             doc = cluster.evaluate(allocation.job, "node-drain", wait=None)
-            doc_change(cluster, allocation, doc)
+            cluster.publish(lambda a=allocation, d=doc: migrate(cluster, a, d))
 
     threading.Timer(cluster.pace(seconds), lambda: cluster.publish(force)).start()
 
 
-def doc_change(cluster, allocation, doc):
+def migrate(cluster, allocation, doc):
     cluster.want_stopped(allocation, "alloc is being migrated")
     cluster.complete(doc, {"Migrate": 1}, group=allocation.group["Name"])
     cluster.settle(allocation.job)
@@ -126,9 +127,11 @@ def agent_down(cluster):
     cluster.agent_up.clear()
 
 
-def agent_up(cluster):
+def agent_up(cluster, crashed=True):
+    """After a kill the node is looked at again; after an orderly end it is not."""
     cluster.agent_up.set()
-    time.sleep(0)
+    if not crashed:
+        return
     with cluster.lock:
         for allocation in list(cluster.allocs.values()):
             if not cluster.terminal(allocation.doc):

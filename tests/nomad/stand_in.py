@@ -8,7 +8,8 @@ Prints `ready http://127.0.0.1:PORT` on stdout and serves until SIGTERM or SIGIN
 
 Control (for tests; no part of Nomad): POST /stand-in/ACTION with a JSON body, answered with JSON:
   register {hcl, variables}        a job file                 node {action: up|down|drain|ineligible|eligible, seconds}
-  agent {action: down|up|crash}    the agent goes, comes back; crash takes the tasks along
+  agent {action: stop|down|crash|up}   the agent ends, is killed, is killed with its tasks; comes back
+  agent-for {seconds, action}      the same, and it is back after some seconds
   leader {state: ok|none|lost}     500 `No cluster leader` after 5 s; 500 `rpc error: ...` at once
   fail {count, status, text, call} the next calls (of that name) answer so         hang {count}: never answer
   kill {alloc, task}               SIGKILL from outside       oom {alloc, task}: memory runs out
@@ -77,7 +78,7 @@ class StandIn:
         self.faults, self.hangs, self.limit, self.state = collections.deque(), 0, None, "ok"
         self.leader, self.peers = "127.0.0.1:4647", ["127.0.0.1:4647"]
         self.requests = collections.deque(maxlen=10000)
-        self.server, self.port = None, port
+        self.server, self.port, self.crashed = None, port, True
         self.listen()
 
     @property
@@ -156,9 +157,10 @@ class StandIn:
 
     def control_agent(self, action):
         if action == "up":
-            nodes.agent_up(self.cluster)
+            nodes.agent_up(self.cluster, self.crashed)
             self.listen()
         else:
+            self.crashed = action != "stop"
             nodes.agent_down(self.cluster)
             if action == "crash":
                 for allocation in self.cluster.allocs.values():

@@ -98,9 +98,13 @@ class Task:
         self._spawn(words, {**os.environ, **self.environment})
 
     def _spawn(self, words, environment):
-        self.process = subprocess.Popen(
-            words, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            self.process = subprocess.Popen(
+                words, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, start_new_session=True)
+        except OSError as error:  # such as an environment that is too long
+            raise StartFailure("Driver Failure", "failed to launch command with executor: rpc error: code = Unknown "
+                               f"desc = failed to start command: fork/exec {words[0]}: {error.strerror.lower()}") from error
         streams = {"stdout": self.process.stdout, "stderr": self.process.stderr}
         self.pumps = [threading.Thread(target=self._pump, args=(s, self.logs[n]), daemon=True)
                       for n, s in streams.items()]

@@ -18,6 +18,8 @@ import worlds  # noqa: E402
 from replay import load  # noqa: E402
 from urllib.parse import parse_qsl, unquote  # noqa: E402
 
+# Recordings that are not matched in full, and why: what an operator may not rely on when it was tested here alone.
+KNOWN = {}
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.environ.get("SANKOFA_SHARED") or os.path.join(HERE, "..", "..", "..", "shared")
 FOLDER = os.path.join(SHARED, "data", "nomad")
@@ -51,12 +53,33 @@ class Recordings(unittest.TestCase):
 
     def test_every_recording_is_answered_as_recorded(self):
         wanted = re.compile(os.environ.get("SANKOFA_RECORDING", ""))
-        files = [f for f in FILES if wanted.search(os.path.basename(f))]
-        with concurrent.futures.ThreadPoolExecutor(len(files)) as pool:
-            results = list(pool.map(lambda f: worlds.play(f, FOLDER), files))
-        wrong = {os.path.basename(f): d for f, d in zip(files, results) if d}
-        text = "".join(f"\n{name}: {len(d)} differences\n   " + "\n   ".join(d[:6]) for name, d in wrong.items())
-        self.assertFalse(wrong, text)
+        files = sorted((f for f in FILES if wanted.search(os.path.basename(f))), key=span, reverse=True)
+        # Mostly waiting, so many at once; each in a process of its own, the longest first.
+        with concurrent.futures.ProcessPoolExecutor(min(14, len(files))) as pool:
+            results = dict(zip(files, pool.map(play, files)))
+        text = ""
+        for file, differences in sorted(results.items()):
+            name = os.path.basename(file).removesuffix(".jsonl.gz")
+            if name in KNOWN:
+                print(f"{name}: {len(differences)} known differences: {KNOWN[name]}", file=sys.stderr)
+            elif differences:
+                text += f"\n{name}: {len(differences)} differences\n   " + "\n   ".join(differences[:6])
+        self.assertFalse(text, text)
+
+
+def play(file):
+    """The differences; a second time where there are any, since this machine may have been too busy for the first."""
+    differences = worlds.play(file, FOLDER)
+    if differences and os.path.basename(file).removesuffix(".jsonl.gz") not in KNOWN:
+        print(f"{os.path.basename(file)}: {len(differences)} differences, once more", file=sys.stderr)
+        differences = worlds.play(file, FOLDER)
+    return differences
+
+
+def span(file):
+    """How long a recording takes to play, in seconds."""
+    name = os.path.basename(file).removesuffix(".jsonl.gz")
+    return max(line.get("t") or 0 for line in load(file)) / worlds.FAST.get(name, 1.0)
 
 
 if __name__ == "__main__":

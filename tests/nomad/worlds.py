@@ -9,9 +9,11 @@ import http.server
 import json
 import os
 import re
+import socket
 import threading
 import time
 
+import identity
 import jobspec
 import nodes
 from cluster import Refused  # noqa: F401  (re-exported for the tests)
@@ -19,7 +21,9 @@ from replay import Replay, load
 from stand_in import StandIn
 from task import Task
 
-FAST = {"15b-no-leader": 10.0, "15e-leader-loss": 5.0}
+# Where a recording is mostly waiting, Nomad's own timers and the pace of the requests are faster here.
+FAST = {"06e-delete-purge-true": 4.0, "09e-drain-two-nodes": 3.0, "09f-lost-without-replacement": 4.0, "13c-defaults": 2.0,
+        "15b-no-leader": 10.0, "15e-leader-loss": 5.0, "16-acl": 4.0}
 
 
 def text(path):
@@ -40,7 +44,7 @@ class World:
         self.cluster.grace = 3.0
         if name.startswith("12a"):
             self.cluster.start_delay = 0.05
-        self.coming_up = False
+        self.cut = False
         namespaces = ("default", "hr") if name.startswith("16") else ("default",)
         said = json.dumps(load(os.path.join(folder, name + ".jsonl.gz")))
         for file in sorted(glob.glob(os.path.join(folder, "jobs", "*.hcl"))):
@@ -94,6 +98,17 @@ class World:
             self.pre = answer["DispatchedJobID"]
             while not any(a.doc["ClientStatus"] == "running" for a in self.cluster.allocs.values()):
                 time.sleep(0.05)
+            allocation = next(iter(self.cluster.allocs.values()))  # ACLs were switched on by a restart
+            doc = self.cluster.evaluate(allocation.job, "node-update", wait=None, NodeID=allocation.node.id, NodeModifyIndex=9)
+            self.cluster.complete(doc, {"Ignore": 1})
+        if self.name.startswith("18a"):  # placed by the blocked evaluation: the node was just not eligible
+            node = self.stand_in.node()
+            node.eligible = False
+            threading.Timer(1.5, nodes.eligible, (self.cluster, node, True)).start()
+        if self.name.startswith("20"):
+            identity.key()  # seconds of arithmetic
+        if self.name.startswith("24"):  # no fresh cluster: other allocations have been there
+            self.cluster.tables["allocs"] = 5
         if self.name.startswith("15a"):
             self.stand_in.hang_up()
             self.cluster.agent_up.clear()
@@ -103,6 +118,7 @@ class World:
             self.stand_in.hangs = 2
         if self.name.startswith("15"):
             self.stand_in.leader = "127.0.0.1:15057"
+            self.stand_in.peers = [f"127.0.0.1:150{n}7" for n in (5, 4, 6)]
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -118,16 +134,23 @@ class World:
 
     def each(self, replay, line):
         """Before each line: what the recording shows by its answer alone."""
-        if self.coming_up and line["status"] != 0:
-            self.coming_up = False
+        if line["status"] != 0 and not self.cluster.agent_up.is_set():
+            self.stand_in.state = "none" if self.name.startswith("15a") else "ok"
             self.stand_in.control_agent("up")
+        if self.name.startswith("06g") and line["request"]["method"] == "POST" and "DELETE 0 s" not in replay.said:
+            threading.Thread(target=self.place_soon, daemon=True).start()
+        if "cut by the client" in replay.said and not self.cut:
+            self.cut = True
+            later = replay.lines[replay.lines.index(line):]
+            self.send_and_leave(replay, next(l for l in later if l["request"]["method"] == "POST"))
         if self.name == "15e-leader-loss":
             said = str(line["body"])
-            self.stand_in.state = "none" if said == "No cluster leader" else \
+            nobody = said == "No cluster leader" or (line["headers"] or {}).get("X-Nomad-Knownleader") == "false"
+            self.stand_in.state = "none" if nobody else \
                 "lost" if said.startswith("rpc error: failed") else "ok"
             if said == "rpc error: EOF":
                 threading.Timer(0.3, self.stand_in.control_leader, ("lost",)).start()
-            found = re.search(r"dial tcp ([\d.:]+)", said)
+            found = re.search(r"dial tcp ([\d.]+:\d+)", said)
             self.stand_in.leader = found[1] if found else self.stand_in.leader
 
     def node_down(self):
@@ -141,8 +164,16 @@ class World:
         self.stand_in.control_agent(action)
         time.sleep(0.15)
 
-    def up_soon(self):
-        self.coming_up = True
+    def place_soon(self):
+        """Servers place within milliseconds, before the DELETE that follows."""
+        for _ in range(2):
+            self.cluster.step(1.0)
+
+    def send_and_leave(self, replay, line):
+        method, path, body, _ = replay.request(line)
+        with socket.create_connection(("127.0.0.1", self.stand_in.port)) as connection:
+            connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        time.sleep(0.2)
 
     def register(self, job, **change):
         spec = jobspec.parse(text(os.path.join(self.folder, "jobs", job + ".nomad.hcl")))
@@ -162,14 +193,14 @@ EVENTS = [
     (r"^SIGKILL sent to the task's process", World.kill),
     (r"client agent of the task's node SIGKILL|the client agent dies|node of the running task dies", World.node_down),
     (r"^client agent (started again|comes back)|^client back", World.node_up),
-    (r"^agent gets SIGTERM|^agent killed with SIGKILL|^agent SIGKILL; the task", lambda w: w.agent("down")),
+    (r"^agent gets SIGTERM", lambda w: w.agent("stop")),
+    (r"^agent killed with SIGKILL|^agent SIGKILL; the task", lambda w: w.agent("down")),
     (r"^agent SIGKILL, then the executor", lambda w: w.agent("crash")),
-    (r"^agent started again", World.up_soon),
     (r"^http_max_conns_per_client", lambda w: setattr(w.stand_in, "limit", 0)),
     (r"^closed again", lambda w: setattr(w.stand_in, "limit", None)),
     (r"^parent registered again", lambda w: w.register("hr-import", MemoryMB=48)),
     (r"^token with ExpirationTTL", lambda w: w.stand_in.tokens.add(
-        "<expiring>", {"hr": ["dispatch-job", "read-job", "list-jobs", "read-logs"]}, ttl=2.0)),
+        "<expiring>", {"hr": ["dispatch-job", "read-job", "list-jobs", "read-logs"]}, ttl=2.0 / FAST[w.name])),
     (r"^token deleted while", lambda w: threading.Timer(0.5, w.stand_in.control_forget, ("<deleted>",)).start()),
 ]
 
@@ -221,8 +252,7 @@ def play(file, folder):
         replay.timeout = 1.0 if name.startswith("15c") else 12
         if name == "16-acl":
             allocation = next(iter(world.cluster.allocs.values()))
-            replay.bindings.bind(next(l["request"]["path"] for l in lines if "dispatch-pre" in l["request"]["path"])
-                                 .split("%2F")[1].split("/")[0], world.pre.split("/")[1])
+            replay.bindings.bind("1795256804-b68d3a2f", world.pre[-19:])
             replay.bindings.bind("d6fe9302-1319-6372-bff6-7255b6114ead", allocation.id)
         return replay.run()
     finally:

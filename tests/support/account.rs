@@ -42,3 +42,14 @@ pub fn give(path: &Path) {
         chown(path, Some(uid), Some(gid)).expect("giving a file to the servers' account");
     }
 }
+
+/// Gives a folder and all that is in it to the servers' account.
+pub fn give_all(folder: &Path) {
+    give(folder);
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.path().is_dir() {
+            true => give_all(&entry.path()),
+            false => give(&entry.path()),
+        }
+    }
+}

@@ -50,6 +50,22 @@ pub fn versitygw() -> Option<PathBuf> {
     Some(folder().join("s3/versitygw")).filter(|path| path.exists())
 }
 
+/// A Vault: VAULT_BIN, `vault` or `bao` on PATH, else that of the test bed; None where there is none.
+pub fn vault() -> Option<PathBuf> {
+    let named = std::env::var_os("VAULT_BIN").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let of_system =
+        ["vault", "bao"].into_iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let own = folder().join("vault/vault");
+    named.into_iter().chain(of_system).chain([own]).find(|path| path.is_file())
+}
+
+/// The folder of moto's Python packages; None where they could not be installed.
+pub fn moto() -> Option<PathBuf> {
+    Some(folder().join("moto")).filter(|path| path.exists())
+}
+
 /// A program that reads our backups without us, such as `age`: from the test bed, else from the system.
 pub fn foreign_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

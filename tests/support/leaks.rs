@@ -156,12 +156,16 @@ impl Evidence {
         self.add(format!("stderr of {}", run.args.join(" ")), run.stderr.as_bytes());
     }
 
-    /// Every file below `folder`, and its name.
+    /// Every file below `folder`, its name, and what it unpacks to.
     pub fn folder(&mut self, what: &str, folder: &Path) {
         for path in files(folder) {
             let place = format!("{what} {}", path.strip_prefix(folder).unwrap_or(&path).display());
             self.add(format!("name of {place}"), place.as_bytes());
-            self.add(place, fs::read(&path).unwrap_or_default());
+            let bytes = fs::read(&path).unwrap_or_default();
+            if let Ok(plain) = zstd::decode_all(bytes.as_slice()) {
+                self.add(place.clone(), plain);
+            }
+            self.add(place, bytes);
         }
     }
 
@@ -171,7 +175,7 @@ impl Evidence {
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = '{schema}'"
         );
         for table in database.query_text(&tables).await.into_iter().flatten().flatten() {
-            let rows = database.query_text(&format!("SELECT t::text FROM {table} t")).await;
+            let rows = database.query_text(&format!("SELECT * FROM {table}")).await;
             let text: Vec<String> = rows.into_iter().flatten().flatten().collect();
             self.add(format!("table {table}"), text.join("\n"));
         }
@@ -194,7 +198,10 @@ impl Evidence {
             }
         }
         let calls = b2.seen();
-        let lines = calls.iter().map(|call| format!("{} {:?} {}", call.path, call.headers, call.json));
+        let lines = calls.iter().map(|call| {
+            let headers = call.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+            format!("{} {} {}", call.path, call.json, headers.collect::<Vec<_>>().join("; "))
+        });
         self.add("access log of B2", lines.collect::<Vec<_>>().join("\n"));
     }
 
@@ -230,10 +237,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Places and what was there.
+type Seen = HashSet<(String, Vec<u8>)>;
+
 /// Looks at a process, its children and its temporary files, a thousand times a second, until it is gone.
 #[derive(Debug)]
 pub struct Watch {
-    seen: Arc<Mutex<HashSet<(String, Vec<u8>)>>>,
+    seen: Arc<Mutex<Seen>>,
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -251,7 +261,7 @@ impl Watch {
                 for file in files(&temporary) {
                     now.insert(("temporary file".to_owned(), fs::read(&file).unwrap_or_default()));
                 }
-                let here: &Mutex<HashSet<_>> = &here;
+                let here: &Mutex<Seen> = &here;
                 here.lock().expect("unpoisoned").extend(now);
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -259,7 +269,7 @@ impl Watch {
         Watch { seen, is_over, thread: std::thread::spawn(look) }
     }
 
-    fn end(self) -> HashSet<(String, Vec<u8>)> {
+    fn end(self) -> Seen {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().expect("watching");
         std::mem::take(&mut *self.seen.lock().expect("unpoisoned"))
@@ -267,7 +277,7 @@ impl Watch {
 }
 
 /// Arguments and environment of all that `pid` has started, and of what those have started.
-fn look_at_children(pid: u32, seen: &mut HashSet<(String, Vec<u8>)>) {
+fn look_at_children(pid: u32, seen: &mut Seen) {
     let own = read(pid, "cmdline");
     for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();

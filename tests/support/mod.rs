@@ -20,13 +20,16 @@ mod dumps;
 mod frames;
 mod guard;
 pub mod leaks;
+pub mod moto;
 mod pooler;
 mod proxy;
 mod real;
 mod runner;
 mod s3;
 mod server;
+pub mod stand_in;
 mod standby;
+pub mod vault;
 
 pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients, rounds};
 pub use database::{Database, Row, quote};

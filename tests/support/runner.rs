@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use super::account;
 use super::database::Database;
 
 /// Nothing in the tests takes longer than this.
@@ -25,13 +26,14 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub struct Sankofa {
     folder: Arc<TempDir>,
     environment: Vec<(String, String)>,
+    is_lowered: bool,
 }
 
 impl Sankofa {
     /// An empty project.
     pub fn new() -> Self {
         let folder = TempDir::new().expect("making a project folder");
-        Sankofa { folder: Arc::new(folder), environment: Vec::new() }
+        Sankofa { folder: Arc::new(folder), environment: Vec::new(), is_lowered: false }
     }
 
     /// Writes a project file, such as `sankofa.yaml` or `pipelines/hr.yaml`.
@@ -73,6 +75,21 @@ impl Sankofa {
         self
     }
 
+    /// Takes a variable out of the environment again.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Lets it run without the powers of root: as the servers' account when root runs the tests.
+    #[must_use]
+    pub fn by_ordinary_user(mut self) -> Self {
+        account::give_all(self.folder());
+        self.is_lowered = true;
+        self
+    }
+
     /// The project directory, where it runs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -96,7 +113,11 @@ impl Sankofa {
     /// Starts another program in its place, as it would be.
     pub fn start<S: AsRef<str>>(&self, program: &str, args: &[S]) -> Running {
         let args: Vec<String> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
-        let mut command = Command::new(program);
+        let mut command = std::process::Command::new(program);
+        if self.is_lowered {
+            account::lower(&mut command);
+        }
+        let mut command = Command::from(command);
         command.args(&args).current_dir(self.folder()).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

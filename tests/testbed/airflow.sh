@@ -7,7 +7,7 @@
 #           airflow-3, airflow-2   virtual environments: Airflow 3.3.2, 2.11.2, providers, pytest
 #           bin/uv                 uv itself, a wheel checked against its hash
 # Needs:  Python 3.11 to 3.12 with pip; nothing is run as another user, root or not.
-# Cost:   about 10 s and 0.5 GB each the first time, 0.1 s when it is there.
+# Cost:   about 20 s (its bytecode included, which every start would else make again) and 0.5 GB each the first time, 0.1 s when it is there.
 # New versions: write airflow/3.in, then `.testbed/bin/uv pip compile --python-version 3.11 3.in -o 3.txt`.
 set -euo pipefail
 umask 022
@@ -53,7 +53,7 @@ install_airflow() {
     say "Airflow $(sed -n 's/^apache-airflow==//p' "$pins") into $to: PyPI"
     rm -rf "$to"
     "$bed/bin/uv" venv --quiet --python "$python" "$to"
-    "$bed/bin/uv" pip install --quiet --python "$to/bin/python" --requirement "$pins"
+    "$bed/bin/uv" pip install --quiet --compile-bytecode --python "$to/bin/python" --requirement "$pins"
     printf '%s\n' "$mark" >"$to/.pins"
 }
 

@@ -10,6 +10,8 @@
 #           clients/MAJOR/bin      psql, pg_dump, pg_restore, ... (16 and 18 from PyPI; 13, 15 and 17
 #                                  from Debian's suites)
 #           s3/                    versitygw, an S3 server (built by s3.sh)
+#           vault/                 vault and its plugins (built by vault.sh)
+#           moto/                  moto, AWS Secrets Manager and STS among it (moto.sh)
 #           pgbouncer/             pgbouncer and its libraries (run it by pgbouncer/run)
 #           foreign/usr/bin        age and zstd, which read backups without us
 # Root:   servers refuse to run as root, so they run as `postgres` or `nobody`. Where that user
@@ -288,7 +290,9 @@ main() {
     install_all_debian_clients
     install_pgbouncer
     install_foreign_readers
+    [ $# -gt 0 ] || "$here/moto.sh" "$bed"
     [ $# -gt 0 ] || "$here/s3.sh" "$bed" # the demo, which names its majors, needs none
+    [ $# -gt 0 ] || "$here/vault.sh" "$bed"
     say "ready in $(readlink -f "$bed"): PostgreSQL ${majors[*]}"
 }
 main "$@"

@@ -51,7 +51,7 @@ pub(super) fn aws(at: At<'_>, index: usize, keys: &AwsSecretsManager) -> Result<
         Prefix::Of(text) => Some(text.clone()),
         Prefix::Off => None,
     };
-    for field in keys.extra_conn_words.names().filter(|field| !FIELDS.contains(field)) {
+    if let Some(field) = keys.extra_conn_words.names().find(|field| !FIELDS.contains(field)) {
         let fault = at.fault(&path("extra_conn_words"), format!("there is no field {}", shown(field)));
         return Err(fault.hint(suggest(field, FIELDS)));
     }

@@ -108,8 +108,8 @@ fn checks_have_short_forms_and_full_ones() {
         Severity::Fail,
     );
     let sql = Rule::Sql { name: "x".into(), query: "select 1 from {table}".into() };
-    is("{sql: {x: 'select 1 from {table}'}}", sql.clone(), Scope::Batch, Severity::Fail);
-    is("{sql: {x: {query: 'select 1 from {table}', severity: warn}}}", sql, Scope::Batch, Severity::Warn);
+    is("{sql: {x: 'select 1 from {table}'}}", sql.clone(), Scope::Table, Severity::Fail);
+    is("{sql: {x: {query: 'select 1 from {table}', severity: warn}}}", sql, Scope::Table, Severity::Warn);
     assert!(one("", "{checks: {accepted: {a: [null]}}}").is_err());
 }
 

@@ -81,7 +81,7 @@ fn what_is_wrong_in_the_project_is_refused_where_it_stands() {
     refused("secrets: [vualt]", "3:11", "one of environment, vault", "`vault`");
     refused(
         "secrets: [{vault: {address: x, mount: y, auth: {approle: {role_id: x}}}}]",
-        "3:20",
+        "3:29",
         "expected a URL",
         "",
     );

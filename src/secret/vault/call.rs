@@ -89,12 +89,14 @@ impl Client {
             .redirect(redirect::Policy::custom(follow))
             .tcp_nodelay(true);
         if is_plain {
-            // The system's authorities take 20 ms to read, and a proxy would see the token.
-            builder = builder.tls_certs_only(Vec::new()).no_proxy();
-        } else if let Some(file) = &settings.ca_cert {
+            builder = builder.no_proxy(); // which would see the token
+        }
+        if let Some(file) = &settings.ca_cert {
             let found = Certificate::from_pem_bundle(&read(file).map_err(cannot)?);
             let found = found.ok().filter(|list| !list.is_empty());
             builder = builder.tls_certs_only(found.ok_or_else(|| cannot(no_pem(file, "a certificate")))?);
+        } else if is_plain {
+            builder = builder.tls_certs_only(Vec::new()); // the system's authorities take 20 ms to read
         }
         if let Some((certificate, key)) = &settings.client_cert {
             let mut pem = Zeroizing::new(read(certificate).map_err(cannot)?);
@@ -160,6 +162,9 @@ impl Client {
             .map_err(unsendable)?
             .try_into()
             .map_err(|_| Fault::Broken { what: "it cannot be sent".into(), reached: false })?;
+        if request.url().query() == Some("") {
+            request.url_mut().set_query(None);
+        }
         if let Some(value) = request.headers_mut().get_mut("x-vault-token") {
             value.set_sensitive(true);
         }
@@ -186,8 +191,12 @@ fn judge(status: u16, body: Option<Json>) -> Result<Json, Fault> {
         (_, None) => strange("the answer is no JSON"),
         (200..=299, Some(body)) => Ok(body),
         (404, Some(body)) if body.get("data").is_some_and(Value::is_object) => Ok(body),
+        // A path of one version of the key-value engine on the other.
+        (404, Some(body)) if body.get("warnings").is_some_and(Value::is_array) => {
+            Err(Fault::Refused { status, errors: body.list("/warnings").unwrap_or_default() })
+        }
         (404, Some(body)) if body.get("errors").is_none() => strange("the answer is not Vault's"),
-        (_, Some(body)) => Err(Fault::Refused { status, errors: body.errors().unwrap_or_default() }),
+        (_, Some(body)) => Err(Fault::Refused { status, errors: body.list("/errors").unwrap_or_default() }),
     }
 }
 
@@ -240,12 +249,10 @@ fn broken(error: &reqwest::Error) -> Fault {
 
 /// What is wrong with a certificate, if that is why.
 fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-    let tls = match inner {
-        Some(inner) => inner.downcast_ref::<rustls::Error>(),
-        None => error.downcast_ref::<rustls::Error>(),
-    };
-    match tls? {
+    if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+        return certificate(inner); // an io::Error gives the source of what it holds, not what it holds
+    }
+    match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(why) => Some(format!("its certificate does not verify: {why}")),
         rustls::Error::AlertReceived(alert) => {
             Some(format!("it refuses our certificate, or the lack of one ({alert:?})"))

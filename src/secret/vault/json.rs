@@ -42,12 +42,16 @@ impl Json {
         }
     }
 
-    /// Vault's `errors`, each at most 300 characters and without control characters.
-    pub fn errors(&self) -> Option<Vec<String>> {
+    /// The texts of the list at `pointer`, such as Vault's `errors`; each at most 300 characters and without control characters.
+    pub fn list(&self, pointer: &str) -> Option<Vec<String>> {
         let clean = |text: &str| -> String {
+            // Vault's list of one: "1 error occurred:\n\t* permission denied\n\n".
+            let text = text
+                .strip_prefix("1 error occurred:")
+                .map_or(text, |one| one.trim().trim_start_matches("* "));
             text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
         };
-        let list = self.0.get("errors")?.as_array()?;
+        let list = self.0.pointer(pointer)?.as_array()?;
         Some(
             list.iter().filter_map(Value::as_str).map(|text| clean(text).trim().to_owned()).take(5).collect(),
         )
@@ -92,7 +96,7 @@ mod tests {
     fn an_answer_cannot_be_printed_and_its_errors_stay_on_one_line() {
         let answer =
             Json::read(br#"{"errors": ["1 error occurred:\n\t* permission denied\n\n", 7]}"#).unwrap();
-        assert_eq!(answer.errors().unwrap(), ["1 error occurred:  * permission denied"]);
+        assert_eq!(answer.list("/errors").unwrap(), ["permission denied"]);
         assert_eq!(format!("{answer:?}"), "[REDACTED]");
         assert!(Json::read(b"<html>").is_none());
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 /// How long revoking may take at the end.
-const FAREWELL: Duration = Duration::from_millis(2000);
+const FAREWELL: Duration = Duration::from_millis(1300);
 /// A user that can live this long is not worth a warning.
 const LONG_ENOUGH: Duration = Duration::from_secs(86_400);
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -149,9 +149,16 @@ async fn keep(session: Arc<Session>, lease: Arc<Lease>) {
     if !lease.is_renewable {
         return tell_longest(&lease.connection, Some(lease.life), None);
     }
-    if let Ok(most) = renew(&session, &lease, MOST).await {
-        let _ = renew(&session, &lease, lease.life).await;
-        tell_longest(&lease.connection, Some(most), session.longest().await);
+    match renew(&session, &lease, MOST).await {
+        Ok(most) => {
+            let _ = renew(&session, &lease, lease.life).await;
+            tell_longest(&lease.connection, Some(most), session.longest().await);
+        }
+        Err(fault) if is_gone(&fault) || fault.is_passing(true) => (),
+        Err(fault) => {
+            told("renew", &format!("the user of {}", lease.connection), "sys/leases/renew", &fault);
+            return tell_longest(&lease.connection, Some(lease.life), None);
+        }
     }
     let mut left = lease.life;
     while left > SHORTEST {

@@ -4,7 +4,7 @@
 //! Holds: pure; an id never leads out of its path: a part that is empty, `.` or `..` is refused, all
 //!        else is percent-encoded when it is sent.
 
-use super::settings::Settings;
+use super::settings::{Kv, Settings};
 use crate::error::Failure;
 use crate::secret::Asked;
 
@@ -47,9 +47,21 @@ pub fn spots(settings: &Settings, asked: Asked<'_>) -> Result<Vec<Spot>, Failure
     Ok(prefixes.iter().map(|prefix| Spot { mount: mount.to_owned(), path: below(prefix) }).collect())
 }
 
+impl Settings {
+    /// The paths of Vault's API that are read for `asked`, as a policy names them; none for an id that
+    /// is no path.
+    pub fn paths(&self, asked: Asked<'_>) -> Vec<String> {
+        let full = |spot: Spot| match self.kv {
+            Kv::One => format!("{}/{}", spot.mount, spot.path),
+            Kv::Two => format!("{}/data/{}", spot.mount, spot.path),
+        };
+        spots(self, asked).unwrap_or_default().into_iter().map(full).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Auth, Kv};
+    use super::super::settings::Auth;
     use super::*;
     use std::time::Duration;
 

@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 /// How long everything may take that is given back at the end: a signal leaves three seconds.
-const FAREWELL: Duration = Duration::from_millis(2500);
+const FAREWELL: Duration = Duration::from_millis(1300);
 /// A token of unknown life is looked up only when a run takes longer than this.
 const LONG_RUN: Duration = Duration::from_secs(5);
 /// Less than this is not worth a renewal.
@@ -43,6 +43,8 @@ struct Held {
     /// Tokens of ours that another has replaced; leases may hang on them.
     retired: Vec<Arc<Token>>,
     renewing: Option<Renewing>,
+    /// Nothing is asked any more: a login would outlive us.
+    is_closed: bool,
 }
 
 /// A task that ends when this is dropped.
@@ -106,6 +108,9 @@ impl Session {
         if let Some(token) = &held.token {
             return Ok(token.clone());
         }
+        if held.is_closed {
+            return Err(Failure::temporary("cannot ask Vault: the command is ending"));
+        }
         let token = Arc::new(log_in(&self.client, &self.settings, &self.secret_id).await?);
         debug!(method = self.settings.auth.word(), life_s = token.life.as_secs(), "logged in to Vault");
         held.renewing = Some(Renewing::start(keep(self.client.clone(), token.clone())));
@@ -137,9 +142,16 @@ impl Session {
         if !token.is_renewable || token.life.is_zero() {
             return Some(token.life).filter(|life| !life.is_zero());
         }
-        let most = renew(&self.client, &token, Some(MOST)).await.ok()?;
-        let _ = renew(&self.client, &token, Some(token.life)).await;
-        Some(most)
+        match renew(&self.client, &token, Some(MOST)).await {
+            Ok(most) => {
+                let _ = renew(&self.client, &token, Some(token.life)).await;
+                Some(most)
+            }
+            Err(fault) => {
+                told("renew", "the token", "auth/token/renew-self", &fault);
+                Some(token.life)
+            }
+        }
     }
 
     /// Gives back the tokens that are ours; whatever came of them ends with them.
@@ -147,6 +159,7 @@ impl Session {
         let tokens = {
             let mut held = self.held.lock().await;
             held.renewing = None;
+            held.is_closed = true;
             let mut tokens = std::mem::take(&mut held.retired);
             tokens.extend(held.token.take());
             tokens

@@ -8,8 +8,9 @@
 
 use super::Tuning;
 use super::xml::Element;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, classify};
 use crate::secret::Connection;
+use crate::secret::aws::{Ambient, Chain, Who};
 use crate::store::http::{self, Answer, Bounds, Broken, retry_after};
 use crate::store::retry::{self, Next, Refusal};
 use anyhow::Result;
@@ -40,8 +41,14 @@ pub(super) struct Api {
     http: Client,
     endpoint: Url,
     region: String,
-    credentials: Credentials,
+    keys: Keys,
     connection: String,
+}
+
+/// What signs: the key of the connection, or whoever this machine is to AWS.
+enum Keys {
+    Fixed(Box<Credentials>),
+    Chain(Chain),
 }
 
 /// One call.
@@ -76,6 +83,8 @@ pub(super) struct Fault {
     pub code: String,
     pub message: String,
     retry_after: Option<Duration>,
+    /// Why it could not even be signed.
+    keyless: Option<Failure>,
     /// Whether it may have been done all the same, now or in a try before.
     pub is_unsure: bool,
 }
@@ -90,13 +99,27 @@ impl Api {
         let cannot = |why: &str, hint: &str| {
             Failure::config(format!("cannot use connection {id} for S3: {why}")).hint(hint)
         };
-        let key = connection.login.as_deref().zip(connection.password().map(|key| key.expose_secret()));
-        let Some((key_id, key)) = key.filter(|(id, key)| !id.is_empty() && !key.is_empty()) else {
-            let hint = "Give the access key id as login and the secret access key as password.";
-            return Err(cannot("it has no key", hint).into());
-        };
         let extra = |name: &str| connection.extra.get(name).and_then(Value::as_str).map(str::to_owned);
-        let region = extra("region_name").unwrap_or_else(|| REGION.to_owned());
+        let who =
+            Who { region: extra("region_name"), profile: extra("profile_name"), role_arn: extra("role_arn") };
+        let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let password = connection.password().map(|key| key.expose_secret());
+        let keys = match (given(connection.login.as_deref()), given(password)) {
+            (Some(id), Some(key)) => {
+                let token = extra("aws_session_token");
+                Keys::Fixed(Box::new(Credentials::new(id, key, token, None, "connection")))
+            }
+            (None, None) => Keys::Chain(Chain::new(who, Ambient::process())),
+            _ => {
+                let hint = "Give the access key id as login and the secret access key as password, or neither: \
+                            then AWS is asked as who this machine is.";
+                return Err(cannot("it has half a key", hint).into());
+            }
+        };
+        let region = extra("region_name").unwrap_or_else(|| match &keys {
+            Keys::Chain(chain) => chain.region().unwrap_or_else(|_| REGION.to_owned()),
+            Keys::Fixed(_) => REGION.to_owned(),
+        });
         let endpoint = extra("endpoint_url").unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let endpoint = Url::parse(&endpoint)
             .ok()
@@ -106,9 +129,8 @@ impl Api {
                             http only for this machine.";
                 cannot("its `endpoint_url` is no address that a key may be sent to", hint)
             })?;
-        let credentials = Credentials::new(key_id, key, extra("aws_session_token"), None, "connection");
         let http = http::client(tuning.connect)?;
-        Ok(Api { tuning, http, endpoint, region, credentials, connection: id.clone() })
+        Ok(Api { tuning, http, endpoint, region, keys, connection: id.clone() })
     }
 
     /// The connection that it signs with, for messages.
@@ -131,7 +153,7 @@ impl Api {
     pub async fn once(&self, call: &Call<'_>) -> Result<Answer, Fault> {
         let slowest = Duration::from_secs(call.body.len() as u64 / self.tuning.slowest_bytes_per_s.max(1));
         let bounds = Bounds { idle: self.tuning.idle, overall: self.tuning.idle * 2 + slowest };
-        let request = self.signed(call)?;
+        let request = self.signed(call).await?;
         let answer = http::exchange(request, call.body.clone(), bounds).await;
         let answer = answer.map_err(Fault::broken)?;
         // A copy or a completion says 200 before it knows, and then that it failed.
@@ -144,7 +166,7 @@ impl Api {
 
     /// Sends `call` once and gives its answer with the body still to come.
     pub async fn open(&self, call: &Call<'_>) -> Result<reqwest::Response, Fault> {
-        let response = http::send(self.signed(call)?, Bytes::new(), self.tuning.idle).await;
+        let response = http::send(self.signed(call).await?, Bytes::new(), self.tuning.idle).await;
         let response = response.map_err(Fault::broken)?;
         if response.status().is_success() {
             return Ok(response);
@@ -153,14 +175,14 @@ impl Api {
         Err(Fault::answered(&answer))
     }
 
-    fn signed(&self, call: &Call<'_>) -> Result<RequestBuilder, Fault> {
+    async fn signed(&self, call: &Call<'_>) -> Result<RequestBuilder, Fault> {
         let mut url = self.endpoint.clone();
         url.set_path(&utf8_percent_encode(call.path, &PLAIN_KEY).to_string());
         let escape = |text: &str| utf8_percent_encode(text, &PLAIN).to_string();
         let words = call.query.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value)));
         let query = words.collect::<Vec<_>>().join("&");
         url.set_query((!query.is_empty()).then_some(query.as_str()));
-        let signature = self.signature(call, &url);
+        let signature = self.signature(call, &url, self.credentials().await?);
         let headers = signature.ok_or_else(|| Fault::local("", "the request could not be signed"))?;
         let mut request = self.http.request(call.method.clone(), url);
         for (name, value) in &call.headers {
@@ -169,12 +191,19 @@ impl Api {
         Ok(headers.into_iter().fold(request, |request, (name, value)| request.header(name, value)))
     }
 
-    fn signature(&self, call: &Call<'_>, url: &Url) -> Option<Vec<(String, String)>> {
+    async fn credentials(&self) -> Result<Credentials, Fault> {
+        match &self.keys {
+            Keys::Fixed(keys) => Ok((**keys).clone()),
+            Keys::Chain(chain) => chain.credentials().await.map_err(|why| Fault::keyless(&why)),
+        }
+    }
+
+    fn signature(&self, call: &Call<'_>, url: &Url, by: Credentials) -> Option<Vec<(String, String)>> {
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let identity = self.credentials.clone().into();
+        let identity = by.into();
         let params = v4::SigningParams::builder().identity(&identity).region(&self.region).name("s3");
         let params = params.time(SystemTime::now()).settings(settings).build().ok()?.into();
         let host = match url.port() {
@@ -208,6 +237,9 @@ impl Tries {
     /// # Errors
     /// `fault`, when there is to be none.
     pub async fn after(&mut self, mut fault: Fault, pace: &retry::Pace) -> Result<(), Fault> {
+        if fault.keyless.is_some() {
+            return Err(fault); // the chain has tried again itself
+        }
         self.attempt += 1;
         self.is_unsure |= fault.is_unsure;
         fault.is_unsure = self.is_unsure;
@@ -238,7 +270,12 @@ impl Fault {
     /// A fault that we found ourselves, which may be better the next time.
     pub fn local(code: &str, message: impl Into<String>) -> Fault {
         let (code, message) = (code.to_owned(), message.into());
-        Fault { status: None, code, message, retry_after: None, is_unsure: false }
+        Fault { status: None, code, message, retry_after: None, keyless: None, is_unsure: false }
+    }
+
+    /// Nobody could be found to sign.
+    fn keyless(why: &anyhow::Error) -> Fault {
+        Fault { keyless: Some(classify(why)), ..Fault::local("", String::new()) }
     }
 
     fn answered(answer: &Answer) -> Fault {
@@ -266,6 +303,9 @@ impl Fault {
 
     /// The failure of `what`, such as `cannot list S3 bucket school-backups`.
     pub fn failure(&self, what: &str) -> anyhow::Error {
+        if let Some(failure) = &self.keyless {
+            return anyhow::Error::from(failure.clone()).context(what.to_owned());
+        }
         let (kind, hint) = match (self.status, self.code.as_str()) {
             (_, "NoSuchBucket") => (Kind::Config, "Make the bucket, or correct its name in `stores`."),
             (_, "NoSuchUpload") => {

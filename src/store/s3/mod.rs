@@ -74,7 +74,8 @@ impl S3 {
     /// The bucket `bucket`, of which only names below `prefix` are looked at. Nothing is asked yet.
     ///
     /// # Errors
-    /// 78 when the connection has no key, or an `endpoint_url` that no key may be sent to.
+    /// 78 when the connection has half a key, or an `endpoint_url` that no key may be sent to. Without
+    /// login and password AWS is asked as who this machine is ([`crate::secret::aws::Chain`]).
     pub fn open(connection: &Connection, bucket: &str, prefix: Option<&str>) -> Result<S3> {
         S3::open_tuned(connection, bucket, prefix, Tuning::default())
     }
