@@ -70,6 +70,8 @@ pub fn needs(project: &Project, pipelines: &[Pipeline], class: Class) -> Needs {
     if class == Class::Backup {
         needs.connections.extend(project.backups.servers.iter().cloned());
     }
+    // Whatever fails, it is told of.
+    needs.connections.extend(project.notify.iter().map(|receiver| receiver.connection.clone()));
     needs
 }
 
