@@ -251,7 +251,7 @@ class Cluster:
                 self.touch("jobs", job)
                 job.update(Stop=True, JobModifyIndex=self.index, Version=job["Version"] + 1,
                            SubmitTime=time.time_ns())
-            if job["ParameterizedJob"] and not job["Dispatched"]:
+            if job["Periodic"] or (job["ParameterizedJob"] and not job["Dispatched"]):
                 job["Status"] = "dead" if not purge else job["Status"]
                 self.changed.notify_all()
                 return {**answer, "EvalCreateIndex": self.index, "Index": self.index, "JobModifyIndex": self.index}

@@ -266,8 +266,9 @@ class Replay:
             for _ in range(400):
                 if not self.stand_in.cluster.step(0.5):
                     break
-            newest = max(self.stand_in.cluster.allocs.values(), key=lambda a: a.doc["CreateIndex"])
-            self.bindings.bind(found[1], newest.id)
+            placed = sorted(self.stand_in.cluster.allocs.values(), key=lambda a: a.doc["CreateIndex"])
+            if placed:  # none, where its job was stopped before servers came to it
+                self.bindings.bind(found[1], placed[-1].id)
 
     def offset(self, asked, value):
         """The recorded reader's place, in our bytes."""
@@ -326,7 +327,7 @@ class Replay:
 
     def known(self, recorded, ours):
         """Of a list of jobs, those that this recording itself started: others ran on that agent before."""
-        first = next((int(l["headers"]["X-Nomad-Index"]) for l in self.lines
+        first = next((int(l["headers"]["X-Nomad-Index"]) - (l["request"]["method"] != "GET") for l in self.lines
                       if l["headers"] and "X-Nomad-Index" in l["headers"]), 0)
 
         def mine(job, since, ids):
