@@ -121,8 +121,8 @@ def make(step: Step, settings: Settings, context: Context) -> Order:
 
 
 def variables(section: locks.Section | None) -> dict[str, str]:
-    """Return the variables every container gets: where the result goes, and the pipeline itself."""
-    found = {"SANKOFA_RESULT_FILE": RESULT_FILE}
+    """Return the variables every container gets: where the result goes, who alerts, and the pipeline itself."""
+    found = {"SANKOFA_RESULT_FILE": RESULT_FILE, "SANKOFA_LAUNCHER": "airflow"}
     return {**found, "SANKOFA_PIPELINE": section.packed()} if section else found
 
 

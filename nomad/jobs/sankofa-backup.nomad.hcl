@@ -67,6 +67,7 @@ job "sankofa-backup" {
         SANKOFA_COMMANDS    = "backup, backups coverage, backups list, backups verify, status"
         SANKOFA_ARGUMENTS   = "${NOMAD_META_args}"
         SANKOFA_RESULT_LINE = "1"
+        SANKOFA_LAUNCHER    = "airflow" # which alerts itself
         VAULT_ADDR          = var.vault_addr
       }
 

