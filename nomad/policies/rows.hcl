@@ -1,7 +1,9 @@
 # Vault policy of class rows: extract, validate, load, sync. No backup key, no age_identity.
 # Made by `sankofa secrets policy --class rows` for the example project of DESIGN.md: print your own.
 # Give it with token_no_default_policy=true.
+path "airflow/data/connections/alerts" { capabilities = ["read"] }
 path "airflow/data/connections/hr_db" { capabilities = ["read"] }
+path "airflow/data/connections/smtp" { capabilities = ["read"] }
 path "airflow/data/connections/warehouse" { capabilities = ["read"] }
 path "airflow/data/variables/hmac_key" { capabilities = ["read"] }
 path "airflow/data/variables/stage_identity" { capabilities = ["read"] }

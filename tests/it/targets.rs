@@ -87,6 +87,16 @@ fn terminal() -> (File, File) {
     (master, slave.unwrap())
 }
 
+/// Whether a terminal shows what is typed.
+fn echoes(terminal: &impl AsRawFd) -> bool {
+    // SAFETY: an all-zero termios is a valid value, and tcgetattr writes one into it.
+    unsafe {
+        let mut state: libc::termios = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &raw mut state), 0);
+        state.c_lflag & libc::ECHO != 0
+    }
+}
+
 #[tokio::test]
 async fn a_person_is_asked_for_the_identity_and_what_is_typed_is_not_shown() {
     let source = Server::major(16).fresh_database("asked").await;
@@ -116,6 +126,10 @@ async fn a_person_is_asked_for_the_identity_and_what_is_typed_is_not_shown() {
         while let Ok(count @ 1..) = master.read(&mut buffer) {
             seen.extend_from_slice(&buffer[..count]);
             if !answered && String::from_utf8_lossy(&seen).contains("age identity") {
+                // The question is there a moment before what is typed is no longer shown.
+                while echoes(&master) {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
                 master.write_all(format!("{identity}\n").as_bytes()).unwrap();
                 answered = true;
             }

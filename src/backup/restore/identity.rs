@@ -31,7 +31,7 @@ impl Places<'_> {
     /// # Errors
     /// 77 when there is none, or none of them fits, naming the recipients; 78 for a text that is no key.
     pub async fn find(&self, recipients: &[String]) -> Result<Identities> {
-        let mut found = Identities::default();
+        let (mut found, mut missed) = (Identities::default(), Vec::new());
         for file in self.files {
             found.extend(of_file(file).await?);
         }
@@ -39,19 +39,22 @@ impl Places<'_> {
             for name in self.variables {
                 match self.resolver.variable(name).await {
                     Ok(text) => found.extend(Identities::parse(&text, &format!("variable {name}"))?),
-                    Err(error) if classify(&error).kind == Kind::Permission => {} // not there
-                    Err(error) => return Err(error),
+                    Err(error) => match classify(&error) {
+                        failure if failure.kind == Kind::Permission => missed.push(failure.what),
+                        _ => return Err(error),
+                    },
                 }
             }
         }
         if found.recipients().is_empty() && std::io::stdin().is_terminal() {
             found.extend(of_person().await?);
         }
-        self.check(&found, recipients)?;
+        self.check(&found, &missed, recipients)?;
         Ok(found)
     }
 
-    fn check(&self, found: &Identities, recipients: &[String]) -> Result<(), Failure> {
+    /// `missed`: why variables could not be had.
+    fn check(&self, found: &Identities, missed: &[String], recipients: &[String]) -> Result<(), Failure> {
         let own = found.recipients();
         if own.iter().any(|own| recipients.contains(own)) {
             return Ok(());
@@ -61,7 +64,8 @@ impl Places<'_> {
             (files, _) => files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "),
         };
         let what = match own.len() {
-            0 => format!("cannot open the backup: there is no age identity in {looked}"),
+            0 if missed.is_empty() => format!("cannot open the backup: there is no age identity in {looked}"),
+            0 => format!("cannot open the backup: {}", missed.join("; ")),
             count => format!("cannot open the backup: none of the {count} identities of {looked} fits"),
         };
         let hint = format!(
