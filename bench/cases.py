@@ -10,6 +10,7 @@ import time
 
 import backups
 import data
+import vaults
 from cluster import pipe
 from contestant import Sankofa
 from measure import Figure, exponent, ratios, seconds, timed
@@ -280,4 +281,5 @@ ALL = {
     "growth": growth,
     "backup": backups.backup,
     "restore": backups.restore,
+    "secrets": vaults.secrets,
 }

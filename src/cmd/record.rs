@@ -2,7 +2,7 @@
 //!
 //! In:    the project; what a command has done.
 //! Out:   rows of schema `sankofa`, or a warning.
-//! Holds: nothing here makes a command fail, or hold it up for longer than [`WITHIN`].
+//! Holds: nothing here makes a command fail, or hold it up for longer than `WITHIN`.
 //! Not here: the rows themselves (`ledger::records`).
 
 use crate::backup::drills;

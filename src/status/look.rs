@@ -2,7 +2,7 @@
 //!
 //! In:    the project, where secrets are asked for.
 //! Out:   [`Seen`]: an answer or a failure for each part.
-//! Holds: reads only; a part that does not answer within [`WITHIN`] holds up no other.
+//! Holds: reads only; a part that does not answer within `WITHIN` holds up no other.
 //! Not here: what it comes to (`status::judge`).
 
 use super::{Kept, Proof, Question, Seen, Stored};

@@ -7,12 +7,15 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use sankofa::secret::aws::{Ambient, SecretsManager, Settings, Who};
+use sankofa::secret::vault::Vault;
 use sankofa::secret::{Connection, Environment, Files, Place, UnusableExtra};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::support::moto::{Moto, REGION};
+use crate::support::vault::{ROOT, VaultServer};
 use crate::support::*;
+use crate::vault::settings;
 
 struct Vector {
     id: String,
@@ -155,8 +158,8 @@ const CORE_DIFFERS: &[(&str, &str)] = &[
     ("json_port_float", "keeps a port of 5432.0"),
 ];
 
-/// What Airflow's backends say, by vector: (files, AWS).
-fn airflows_own(folder: &std::path::Path, moto: &Moto, ids: &[String]) -> Option<Value> {
+/// What Airflow's backends say, by place and vector.
+fn airflows_own(folder: &std::path::Path, moto: &Moto, vault: [&str; 2], ids: &[String]) -> Option<Value> {
     let python = bed::folder().join("airflow-backends/bin/python");
     if !python.exists() {
         assert!(!bed::is_ci(), "no backends of Airflow: tests/testbed/airflow-backends.sh says why");
@@ -171,6 +174,7 @@ fn airflows_own(folder: &std::path::Path, moto: &Moto, ids: &[String]) -> Option
         .env("HOME", folder)
         .env("PATH", "/usr/bin:/bin");
     command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
+    command.env("VAULT_ADDR", vault[0]).env("VAULT_MOUNT", vault[1]).env("VAULT_TOKEN", ROOT);
     command.arg(script).arg(folder).arg(moto.url()).arg("airflow");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starting Airflow");
     child.stdin.take().unwrap().write_all(ids.join("\n").as_bytes()).unwrap();
@@ -196,27 +200,34 @@ async fn ours(place: &dyn Place, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn airflows_own_backends_read_the_same_files_and_the_same_aws_as_we_do() {
-    let Some(moto) = Moto::shared().await else { return };
+async fn airflows_own_backends_read_the_same_files_aws_and_vault_as_we_do() {
+    let (Some(moto), Some(server)) = (Moto::shared().await, VaultServer::shared().await) else { return };
+    let mount = server.kv(2).await;
     let folder = tempfile::tempdir().unwrap();
     let vectors = vectors();
     let usable: Vec<&Vector> = vectors.iter().filter(|one| !one.input.is_empty()).collect();
     for vector in &usable {
         moto.create(&format!("airflow/{}", vector.id), &vector.input).await;
+        let uri = json!({"conn_uri": vector.input});
+        server.write((&mount, 2), &format!("connections/{}", vector.id), uri).await;
         let path = folder.path().join(format!("{}.json", vector.id));
         std::fs::write(path, json!({"x": in_file(vector)}).to_string()).unwrap();
     }
     let ids: Vec<String> = usable.iter().map(|one| one.id.clone()).collect();
-    let (at, all) = (folder.path().to_owned(), ids.clone());
-    let Some(theirs) = tokio::task::spawn_blocking(move || airflows_own(&at, &moto, &all)).await.unwrap()
-    else {
-        return;
-    };
+    let (at, all, place) = (folder.path().to_owned(), ids.clone(), [server.address.clone(), mount.clone()]);
+    let asked = move || airflows_own(&at, &moto, [&place[0], &place[1]], &all);
+    let Some(theirs) = tokio::task::spawn_blocking(asked).await.unwrap() else { return };
     let aws = manager("airflow", &moto.url());
+    let vault = Vault::new(settings(&server.address, &mount, 2, ROOT)).unwrap();
     let mut wrong = BTreeMap::new();
     for id in &ids {
         let files = Files { connections: Some(folder.path().join(format!("{id}.json"))), variables: None };
-        for (which, ours) in [("files", ours(&files, "x").await), ("aws", ours(&aws, id).await)] {
+        let found = [
+            ("files", ours(&files, "x").await),
+            ("aws", ours(&aws, id).await),
+            ("vault", ours(&vault, id).await),
+        ];
+        for (which, ours) in found {
             let theirs = &theirs[which][id];
             let fits = ours.get("error").is_some() && theirs.get("error").is_some();
             let is_known = which == "files" && CORE_DIFFERS.iter().any(|(known, _)| known == id);

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A file with this text, which is kept to the end of the tests.
 pub fn file(text: &str) -> PathBuf {
@@ -344,22 +344,4 @@ pub async fn accessors_with(server: &VaultServer, policy: &str) -> usize {
         count += usize::from(has);
     }
     count
-}
-
-#[tokio::test]
-async fn ten_ids_cost_little() {
-    let Some(server) = VaultServer::shared().await else { return };
-    let mount = server.kv(2).await;
-    let ids: Vec<String> = (0..10).map(|at| format!("c{at}")).collect();
-    for id in &ids {
-        server.write((&mount, 2), &format!("connections/{id}"), json!({"conn_uri": "postgres://h/x"})).await;
-    }
-    let asked = resolver(settings(&server.address, &mount, 2, ROOT));
-    let started = Instant::now();
-    let needed: Vec<_> = ids.iter().map(|id| sankofa::secret::Asked::Connection(id)).collect();
-    asked.fetch_ahead(&needed).await;
-    for id in &ids {
-        asked.connection(id).await.unwrap();
-    }
-    eprintln!("10 ids of a local Vault: {} ms", started.elapsed().as_millis());
 }

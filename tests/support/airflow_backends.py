@@ -1,16 +1,19 @@
-"""Print as JSON what Airflow's own backends make of files and of secrets on an AWS.
+"""Print as JSON what Airflow's own backends make of files and of secrets on an AWS and in a Vault.
 
-Usage: airflow_backends.py FOLDER ENDPOINT PREFIX < ids, one a line. FOLDER/<id>.json holds connection `x`.
+Usage: airflow_backends.py FOLDER ENDPOINT PREFIX < ids, one a line. FOLDER/<id>.json holds connection `x`. VAULT_ADDR,
+VAULT_MOUNT and VAULT_TOKEN name a Vault whose engine of version 2 holds the same ids below `connections`.
 Reads: Airflow of the test bed. The Task SDK's connection, as a task sees it, wherever a backend lets us choose.
 """
 
 import json
 import logging
+import os
 import sys
 
 logging.disable(logging.CRITICAL)
 
 from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend  # noqa: E402
+from airflow.providers.hashicorp.secrets.vault import VaultBackend  # noqa: E402
 from airflow.sdk import Connection  # noqa: E402
 from airflow.secrets.local_filesystem import LocalFilesystemBackend  # noqa: E402
 
@@ -36,11 +39,17 @@ def told(ask):
 def main():
     folder, endpoint, prefix = sys.argv[1:]
     aws = SecretsManagerBackend(connections_prefix=prefix, region_name="eu-west-1", endpoint_url=endpoint)
-    aws._connection_class = Connection
+    vault = VaultBackend(
+        connections_path="connections", mount_point=os.environ["VAULT_MOUNT"], kv_engine_version=2,
+        url=os.environ["VAULT_ADDR"], auth_type="token", token=os.environ["VAULT_TOKEN"],
+    )
+    aws._connection_class = vault._connection_class = Connection
     ids = sys.stdin.read().split()
     files = {one: told(lambda: LocalFilesystemBackend(connections_file_path=f"{folder}/{one}.json").get_connection("x"))
              for one in ids}
-    print(json.dumps({"files": files, "aws": {one: told(lambda: aws.get_connection(one)) for one in ids}}))
+    others = {name: {one: told(lambda: backend.get_connection(one)) for one in ids}
+              for name, backend in (("aws", aws), ("vault", vault))}
+    print(json.dumps({"files": files, **others}))
 
 
 main()
