@@ -83,10 +83,13 @@ fn create(part: &Path) -> io::Result<File> {
     let mut tries = 0;
     loop {
         tries += 1;
-        fs::create_dir_all(folder)?;
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o640).open(part);
-        match made {
-            Err(error) if is_gone(&error) && tries < TRIES => (),
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o640).open(part);
+        match fs::create_dir_all(folder).and_then(|()| open()) {
+            // A delete beside us took the folder away: between our two calls, or within the first, which then
+            // says that there is something that is no folder.
+            Err(error) if tries < TRIES && (is_gone(&error) || error.kind() == ErrorKind::AlreadyExists) => {
+                ()
+            }
             made => return made,
         }
     }
