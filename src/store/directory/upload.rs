@@ -84,9 +84,9 @@ fn create(part: &Path) -> io::Result<File> {
     loop {
         tries += 1;
         let open = || OpenOptions::new().write(true).create_new(true).mode(0o640).open(part);
+        // A delete beside us may take the folder away: between our two calls, or within the first, which then
+        // says that there is something that is no folder.
         match fs::create_dir_all(folder).and_then(|()| open()) {
-            // A delete beside us took the folder away: between our two calls, or within the first, which then
-            // says that there is something that is no folder.
             Err(error) if tries < TRIES && (is_gone(&error) || error.kind() == ErrorKind::AlreadyExists) => {
                 ()
             }
