@@ -86,10 +86,9 @@ fn create(part: &Path) -> io::Result<File> {
         let open = || OpenOptions::new().write(true).create_new(true).mode(0o640).open(part);
         // A delete beside us may take the folder away: between our two calls, or within the first, which then
         // says that there is something that is no folder.
+        let is_raced = |error: &io::Error| is_gone(error) || error.kind() == ErrorKind::AlreadyExists;
         match fs::create_dir_all(folder).and_then(|()| open()) {
-            Err(error) if tries < TRIES && (is_gone(&error) || error.kind() == ErrorKind::AlreadyExists) => {
-                ()
-            }
+            Err(error) if is_raced(&error) && tries < TRIES => (),
             made => return made,
         }
     }
