@@ -2,10 +2,10 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::model::{AwsPlace, FilesPlace, Mask, Pipeline, Project, SecretPlace};
+use crate::config::model::{AwsPlace, FilesPlace, Pipeline, Project, SecretPlace};
+use crate::config::needs::{HMAC_KEY, masks_by_hmac};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
-use crate::etl::prepare::HMAC_KEY;
 use crate::etl::run::{Hands, Request};
 use crate::report::Report;
 use crate::secret::aws::{Ambient, SecretsManager, Settings, Who};
@@ -113,9 +113,7 @@ pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
 impl Open {
     /// Asks, side by side, for all that reading the source into the warehouse needs.
     pub async fn fetch_for_reading(&self) {
-        let by_pipeline = self.pipeline.tables.iter().flat_map(|table| table.mask.values());
-        let mut masks = by_pipeline.chain(self.project.guard.mask.iter().map(|(_, mask)| mask));
-        let key = masks.any(|mask| *mask == Mask::Hmac).then_some(Asked::Variable(HMAC_KEY));
+        let key = masks_by_hmac(&self.project, [&self.pipeline]).then_some(Asked::Variable(HMAC_KEY));
         let source = Asked::Connection(&self.pipeline.source);
         let needed: Vec<_> = std::iter::once(source).chain(self.warehouse()).chain(key).collect();
         self.resolver.fetch_ahead(&needed).await;

@@ -10,7 +10,7 @@ use super::model::{Database, Mask, Pipeline, Project, StorePlace};
 use std::collections::BTreeSet;
 
 /// The variable with the key of `mask: hmac`.
-const HMAC_KEY: &str = "hmac_key";
+pub const HMAC_KEY: &str = "hmac_key";
 /// The variable with the identity that opens backups, where no other is named.
 const AGE_IDENTITY: &str = "age_identity";
 
@@ -79,12 +79,17 @@ fn rows(needs: &mut Needs, project: &Project, pipelines: &[Pipeline]) {
     needs.connections.extend(project.warehouse.iter().map(|warehouse| warehouse.connection.clone()));
     needs.connections.extend(pipelines.iter().map(|pipeline| pipeline.source.clone()));
     needs.variables.extend(project.stage.iter().filter_map(|stage| stage.identity.clone()));
-    let of_tables =
-        pipelines.iter().flat_map(|pipeline| &pipeline.tables).flat_map(|table| table.mask.values());
-    let mut masks = of_tables.chain(project.guard.mask.iter().map(|(_, mask)| mask));
-    if masks.any(|mask| *mask == Mask::Hmac) {
+    if masks_by_hmac(project, pipelines) {
         needs.variables.insert(HMAC_KEY.to_owned());
     }
+}
+
+/// Whether anything of these pipelines is masked with the key of [`HMAC_KEY`], the guard's masks among it.
+pub fn masks_by_hmac<'a>(project: &Project, pipelines: impl IntoIterator<Item = &'a Pipeline>) -> bool {
+    let of_tables =
+        pipelines.into_iter().flat_map(|pipeline| &pipeline.tables).flat_map(|table| table.mask.values());
+    let mut masks = of_tables.chain(project.guard.mask.iter().map(|(_, mask)| mask));
+    masks.any(|mask| *mask == Mask::Hmac)
 }
 
 fn store(needs: &mut Needs, database: &Database) {

@@ -2,8 +2,8 @@
 
 use super::{Findings, Verdict};
 use crate::config::model::{Mask, Pipeline, Project};
+use crate::config::needs::HMAC_KEY;
 use crate::error::{Failure, Kind};
-use crate::etl::prepare::HMAC_KEY;
 use crate::report::size;
 use crate::secret::Resolver;
 use secrecy::ExposeSecret;

@@ -5,6 +5,7 @@
 //! Holds: nothing is written; everything that can be refused is refused here, before a row is read.
 
 use crate::config::model::{Pipeline, Project, TableSpec};
+use crate::config::needs::HMAC_KEY;
 use crate::error::{Failure, most_serious};
 use crate::etl::contract::{Change, Weight};
 use crate::etl::layout::{self, Surroundings};
@@ -24,8 +25,6 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 
-/// Id of the variable that holds the key of HMAC masks.
-pub const HMAC_KEY: &str = "hmac_key";
 /// A transaction so old is told even before the first watermark.
 const FORGOTTEN_SECONDS: i64 = 600;
 const MICROS_A_DAY: i64 = 86_400_000_000;

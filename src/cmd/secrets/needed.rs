@@ -3,8 +3,8 @@
 //! In:    the resolved files. Out: ids in the order of use, each once.
 //! Holds: pure; asks nobody.
 
-use crate::config::model::{Mask, Pipeline, Project, StorePlace};
-use crate::etl::prepare::HMAC_KEY;
+use crate::config::model::{Pipeline, Project, StorePlace};
+use crate::config::needs::{HMAC_KEY, masks_by_hmac};
 use crate::secret::Asked;
 use crate::table::TableName;
 
@@ -53,10 +53,7 @@ pub(super) fn all(project: &Project, pipelines: &[(String, Pipeline)]) -> Vec<Ne
     if let Some(warehouse) = &project.warehouse {
         list.connection(&warehouse.connection, "warehouse".to_owned(), Purpose::Warehouse);
     }
-    let by_pipeline = pipelines.iter().flat_map(|(_, pipeline)| &pipeline.tables);
-    let mut masks = by_pipeline.flat_map(|table| table.mask.values());
-    let mut guard = project.guard.mask.iter().map(|(_, mask)| mask);
-    if masks.any(|mask| *mask == Mask::Hmac) || guard.any(|mask| *mask == Mask::Hmac) {
+    if masks_by_hmac(project, pipelines.iter().map(|(_, pipeline)| pipeline)) {
         list.variable(HMAC_KEY, "masks".to_owned());
     }
     let stage = project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
