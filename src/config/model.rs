@@ -90,6 +90,9 @@ pub struct Pipeline {
     /// How long one statement may run on the source.
     #[serde(serialize_with = "write_duration")]
     pub statement_timeout: Duration,
+    /// How long the snapshot of the source may be held.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_optional_duration")]
+    pub max_snapshot_age: Option<Duration>,
     /// The largest row that is moved, bytes.
     pub max_row_bytes: usize,
     /// Encoding to read a source in whose own encoding is `SQL_ASCII` or wrong.

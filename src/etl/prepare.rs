@@ -46,6 +46,7 @@ pub fn opening(pipeline: &Pipeline, specs: &[&TableSpec], application_name: &str
     source::Options {
         application_name: application_name.to_owned(),
         statement_timeout: pipeline.statement_timeout,
+        max_snapshot_age: pipeline.max_snapshot_age,
         readers: pipeline.connections,
         raw_encoding: pipeline.encoding.is_some(),
         needs_activity: specs

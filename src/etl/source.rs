@@ -28,6 +28,8 @@ pub struct Options {
     pub application_name: String,
     /// How long one statement may run.
     pub statement_timeout: Duration,
+    /// How long the snapshot may be held.
+    pub max_snapshot_age: Option<Duration>,
     /// Reading sessions, beside the one that holds the locks.
     pub readers: usize,
     /// Pass bytes through as they are: the warehouse is told their encoding.
@@ -46,6 +48,8 @@ pub struct Source {
     pub tables: Vec<SourceTable>,
     /// What is known of this moment.
     pub facts: Facts,
+    /// When the snapshot was taken, and how long it may be held.
+    held: watch::Held,
     /// Whose transaction holds the watermark back.
     pub oldest: Option<Oldest>,
     /// Name of the database.
@@ -141,6 +145,7 @@ pub async fn open(
     let (mut facts, oldest) = observe(&lead, options).await?;
     let first = connect(connection, &how).await?;
     cancelling.add(&first);
+    let held = watch::Held::now(options.max_snapshot_age);
     let snapshot = export(&first, &mut facts).await?;
     let others = (1..options.readers.max(1)).map(|_| async {
         let reader = connect(connection, &how).await?;
@@ -152,7 +157,7 @@ pub async fn open(
     readers.insert(0, first);
     let warning = "a prepared transaction is open: the watermark stays where it can be proven";
     let warnings = facts.prepared.then(|| warning.to_owned()).into_iter().collect();
-    let source = Source { lead, readers, tables, facts, oldest, database, timezone, warnings };
+    let source = Source { lead, readers, tables, facts, held, oldest, database, timezone, warnings };
     source.guarded(source.lock_readers(names)).await?;
     Ok(source)
 }
@@ -348,21 +353,26 @@ impl Source {
         Ok(())
     }
 
-    /// Runs `reading` unless our locks hold up another session for 5 s.
+    /// How long the snapshot has been held by now.
+    pub fn snapshot_age(&self) -> Duration {
+        self.held.age()
+    }
+
+    /// Runs `reading` unless our locks hold up another session for 5 s, or the snapshot grows too old.
     ///
     /// # Errors
-    /// `reading`'s own; 75 naming who waits.
+    /// `reading`'s own; 75 naming who waits, or the bound.
     pub async fn guarded<T>(&self, reading: impl Future<Output = Result<T>>) -> Result<T> {
         let pids = self.pids().await?;
-        tokio::select! {
-            done = reading => done,
-            gave_up = watch::until_held_up(&self.lead.client, &pids) => {
-                // A server that is still sending would notice only later that nobody reads.
-                let cancellers = self.cancellers();
-                let cancelled = join_all(cancellers.iter().map(crate::pg::Canceller::cancel));
-                let _ = tokio::time::timeout(Duration::from_secs(1), cancelled).await;
-                Err(gave_up)
-            }
-        }
+        let gave_up = tokio::select! {
+            done = reading => return done,
+            held_up = watch::until_held_up(&self.lead.client, &pids) => held_up,
+            too_old = self.held.until_too_old() => too_old,
+        };
+        // A server that is still sending would notice only later that nobody reads.
+        let cancellers = self.cancellers();
+        let cancelled = join_all(cancellers.iter().map(crate::pg::Canceller::cancel));
+        let _ = tokio::time::timeout(Duration::from_secs(1), cancelled).await;
+        Err(gave_up)
     }
 }

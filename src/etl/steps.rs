@@ -15,7 +15,7 @@ use crate::etl::inspect;
 use crate::etl::plan::{Action, TablePlan};
 use crate::etl::publish::{self, Publication};
 use crate::etl::quality::{self, Checked};
-use crate::etl::run::{Hands, Opened, Request, counters, jobs};
+use crate::etl::run::{Hands, Opened, Request, counters, jobs, tell_age};
 use crate::etl::stage::{self, Manifest, Part, StageWriter};
 use crate::etl::staging::{self, CopyWriter, Places, Room};
 use crate::ledger::run::{self, Way};
@@ -63,6 +63,7 @@ async fn write_stage(
     let (source, prepared, _cancel) = request.plan(hands, &opened.target.publisher).await?;
     let writer = StageWriter::begin(directory, encrypt_to)?;
     let extracted = request.read(hands, &source, &prepared, &Destination::Files(&writer)).await?;
+    tell_age(&mut report, &source);
     let warnings =
         source.warnings.iter().cloned().chain(prepared.plans.iter().flat_map(|p| p.warnings.clone()));
     report.warnings.extend(warnings);
@@ -187,7 +188,11 @@ impl StageJob<'_> {
 
     async fn load(&self, mut report: Report) -> Result<Report> {
         let specs = self.specs()?;
-        self.fill().await?;
+        if let Err(error) = self.fill().await {
+            // Of no use to the next try; what is whole is kept for it.
+            let _ = staging::sweep(&self.opened.target.second, &self.request.pipeline.name, None).await;
+            return Err(error);
+        }
         report.warnings.extend(self.manifest.warnings.iter().cloned());
         let manifest = self.manifest;
         let jobs = jobs(&manifest.plans, &specs, &manifest.extracted, &manifest.caps);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::pair::*;
+use crate::stored::Disk;
 use crate::support::*;
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, u timestamptz DEFAULT clock_timestamp(), v text);
@@ -297,6 +298,45 @@ async fn a_warehouse_whose_disk_is_full_is_75_with_nothing_half_done() {
     pair.warehouse.sql("DROP TRIGGER full_disk ON w.t").await;
     pair.sync(&[]).await.succeeds();
     assert_eq!(pair.there("SELECT DISTINCT v FROM w.t").await, "b");
+}
+
+#[tokio::test]
+async fn a_warehouse_on_a_disk_that_really_runs_full_is_75_and_keeps_what_it_had() {
+    // 60,000 rows of 1 KB do not fit, 1,000 do.
+    let Some(disk) = Disk::of_mib(24) else { return };
+    let server = Server::with_settings(17, &[]);
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old')";
+    let pair = Pair::on(
+        &Server::major(16),
+        &server,
+        table,
+        "tables: {public.t: {mode: full_refresh, deletes: {mode: hard, at_most: 100%}}}",
+    )
+    .await;
+    let place = server.tablespace("small", disk.path()).await;
+    pair.warehouse
+        .sql(&format!("ALTER DATABASE \"{}\" SET default_tablespace = {place}", pair.warehouse.name()))
+        .await;
+    pair.sync(&[]).await.succeeds();
+    let before = pair.versions().await;
+    let more = "INSERT INTO t SELECT g, repeat(md5(g::text), 30) FROM generate_series(2, 60000) g";
+    pair.source.sql(more).await;
+    for steps in [false, true] {
+        let run = format!("full-{steps}");
+        let done = if steps {
+            pair.command("extract", &["--run", &run]).await.succeeds();
+            pair.command("load", &["--run", &run]).await.exits(75)
+        } else {
+            pair.sync(&["--run", &run]).await.exits(75)
+        };
+        says(&done, &["disk is full"]);
+        assert_eq!(pair.versions().await, before, "what readers see has not changed");
+        let staged = "SELECT count(*) FROM pg_class WHERE relnamespace = 'sankofa_stage'::regnamespace";
+        assert_eq!(pair.there(staged).await, "0", "what it has staged no longer fills the disk");
+    }
+    pair.source.sql("DELETE FROM t WHERE id > 1000").await;
+    pair.sync(&["--run", "full-false"]).await.succeeds();
+    assert_eq!(pair.there("SELECT count(*) FROM w.t").await, "1000");
 }
 
 #[tokio::test]

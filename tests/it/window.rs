@@ -122,6 +122,27 @@ async fn a_transaction_counter_that_went_back_means_a_full_read_that_says_why() 
 }
 
 #[tokio::test]
+async fn a_transaction_counter_moved_by_pg_resetwal_means_a_full_read_that_says_why() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'a' FROM generate_series(1, 100) g";
+    let server = Server::with_settings(16, &[]);
+    let pair = Pair::on(&server, &Server::major(17), table, BY_XMIN).await;
+    pair.sync(&[]).await.succeeds();
+    for (epoch, why) in [("1", "transactions"), ("0", "transaction counter went back")] {
+        server.stop(Stop::Fast);
+        server.reset_wal(&["-e", epoch]);
+        server.start();
+        pair.source.sql(&format!("UPDATE t SET v = 'epoch {epoch}' WHERE id = 7")).await;
+        let done = pair.sync(&[]).await.succeeds();
+        assert!(reason(&done).contains(why), "epoch {epoch}: {}", done.told());
+        assert_eq!((figure(&done, "read"), figure(&done, "updated")), (100, 1), "{}", done.told());
+        assert_eq!(pair.there("SELECT v FROM w.t WHERE id = 7").await, format!("epoch {epoch}"));
+        pair.source.sql("UPDATE t SET v = v || '!' WHERE id = 8").await;
+        let done = pair.sync(&[]).await.succeeds();
+        assert_eq!((reason(&done).as_str(), figure(&done, "updated")), ("", 1), "{}", done.told());
+    }
+}
+
+#[tokio::test]
 async fn while_a_prepared_transaction_is_open_its_rows_are_waited_for() {
     let server = Server::with_settings(15, &[("max_prepared_transactions", "2")]);
     let pair = Pair::on(&server, &server, STAMPED, BY_U).await;
@@ -390,6 +411,27 @@ async fn locks_that_hold_up_somebody_for_five_seconds_are_let_go_with_75() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_a_slow_warehouse_keeps_for_too_long_is_let_go_with_75() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, repeat('x', 5000) FROM generate_series(1, 4000) g";
+    let pair = Pair::new(table, "max_snapshot_age: 2s\ntables: {public.t: {mode: full_refresh}}").await;
+    let slow = Deed::Trickle { bytes: 20_000, pause: Duration::from_millis(20) };
+    let proxy =
+        Proxy::to(pair.warehouse.server().port()).rule(Rule::on(Direction::FromClient, 'd').after(slow));
+    let Pair { source, warehouse, sankofa } = pair;
+    let sankofa = sankofa.connection_uri("wh", &warehouse.connection_uri_through(proxy.port()));
+    let mut pair = Pair { source, warehouse, sankofa };
+    // To the end, the copy would take 20 s.
+    says(&pair.sync(&[]).await.exits(75), &["max_snapshot_age", "2 s", "`extract` does not wait"]);
+    assert_eq!(pair.there("SELECT to_regclass('w.t')").await, "-");
+    let held = "SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND application_name LIKE 'sankofa%'
+        AND datname = current_database()";
+    assert_eq!(pair.source.value(held).await, "0", "nothing holds VACUUM back any more");
+    pair.sankofa = pair.sankofa.connection("wh", &pair.warehouse);
+    let done = pair.sync(&[]).await.succeeds();
+    assert!((1..20_000).contains(&done.json()["snapshot_ms"].as_u64().unwrap_or(0)), "{}", done.told());
+}
+
+#[tokio::test]
 async fn a_table_locked_by_somebody_else_ends_with_75_that_names_it_and_them() {
     let mut pair =
         Pair::new("CREATE TABLE t (id int PRIMARY KEY)", "tables: {public.t: {mode: full_refresh}}").await;
@@ -413,6 +455,7 @@ async fn in_the_hour_that_repeats_in_autumn_the_watermark_waits_at_its_first_rea
         statement_timeout: Duration::from_secs(60),
         readers: 1,
         raw_encoding: false,
+        max_snapshot_age: None,
         needs_activity: false,
     };
     let names = [sankofa::table::TableName::new("public", "t")];

@@ -71,6 +71,13 @@ impl Server {
         self.sql(&format!("CREATE ROLE {} LOGIN PASSWORD '{PASSWORD}' {attributes}", quote(&name))).await;
         name
     }
+
+    /// Makes a tablespace of an empty `folder`, which is given to the server; its name, quoted.
+    pub async fn tablespace(&self, name: &str, folder: &std::path::Path) -> String {
+        super::account::give(folder);
+        self.sql(&format!("CREATE TABLESPACE {} LOCATION '{}'", quote(name), folder.display())).await;
+        quote(name)
+    }
 }
 
 impl Database {

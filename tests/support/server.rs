@@ -122,7 +122,8 @@ impl Server {
 
     /// Runs `pg_resetwal` on the stopped server, with options such as `-e 1`.
     pub fn reset_wal(&self, args: &[&str]) {
-        let mut command = program(self.number(), "pg_resetwal", self.socket_folder());
+        // The servers' packages are without it; any build of the major reads the same control file.
+        let mut command = plain(&bed::client_program(self.number(), "pg_resetwal"), self.socket_folder());
         let done = command.args(args).args(["-D", "data"]).output().expect("running pg_resetwal");
         assert!(done.status.success(), "pg_resetwal: {}", String::from_utf8_lossy(&done.stderr));
     }
@@ -256,7 +257,11 @@ fn init_cluster(major: u16, folder: &Path) {
 
 /// A server program to be run in `folder` as the servers' account, in a plain environment.
 pub(super) fn program(major: u16, name: &str, folder: &Path) -> Command {
-    let mut command = Command::new(bed::server_program(major, name));
+    plain(&bed::server_program(major, name), folder)
+}
+
+fn plain(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::null());
     account::lower(&mut command);

@@ -49,6 +49,8 @@ pub struct PipelineFile {
     pub connections: Option<u64>,
     /// How long one statement may run on the source; 1h by default.
     pub statement_timeout: Option<Length>,
+    /// How long a run may hold its snapshot of the source, which holds back VACUUM there; no bound by default.
+    pub max_snapshot_age: Option<Length>,
     /// The largest row that is moved; 256MiB by default.
     pub max_row_bytes: Option<Size>,
     /// Encoding to read a source in whose own is `SQL_ASCII` or wrong.

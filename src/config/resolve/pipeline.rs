@@ -42,6 +42,7 @@ pub fn pipeline(
         publish: raw.publish.unwrap_or(Publish::Together),
         connections: connections(at, raw)?,
         statement_timeout: raw.statement_timeout.map_or(Duration::from_secs(3600), |length| length.0),
+        max_snapshot_age: raw.max_snapshot_age.map(|length| length.0),
         max_row_bytes: raw.max_row_bytes.map_or(256 << 20, |size| size.0),
         encoding: raw.encoding.clone(),
         tables: tables(root, raw, policy)?,
@@ -75,6 +76,9 @@ fn check_limits(at: At<'_>, raw: &PipelineFile) -> Result<(), Fault> {
     let timeout = raw.statement_timeout.map(|length| length.0);
     if timeout.is_some_and(|t| t.is_zero() || t > Duration::from_millis(i32::MAX as u64)) {
         return Err(at.fault(&["statement_timeout"], "expected a duration above 0s and up to 24d"));
+    }
+    if raw.max_snapshot_age.is_some_and(|length| length.0.is_zero()) {
+        return Err(at.fault(&["max_snapshot_age"], "expected a duration above 0s"));
     }
     if raw.max_row_bytes.is_some_and(|size| size.0 < 1024) {
         return Err(at.fault(&["max_row_bytes"], "expected 1KiB or more"));

@@ -196,6 +196,7 @@ fn what_is_written_badly_is_refused_where_it_stands() {
         ("source: s\nschema: w\nmax_row_bytes: 1MB", "a size such as"),
         ("source: s\nschema: w\nstatement_timeout: 0s", "above 0s"),
         ("source: s\nschema: w\nstatement_timeout: 25d", "up to 24d"),
+        ("source: s\nschema: w\nmax_snapshot_age: 0s", "above 0s"),
         ("source: s\nschema: w\nmax_row_bytes: 0", "1KiB or more"),
         ("source: s\nschema: w\nencoding: \"'\"", "an encoding such as"),
         ("source: s\nschema: w\ndefaults: {timezone: 'a b'}", "a time zone"),

@@ -22,8 +22,8 @@ use crate::etl::plan::{Action, TablePlan};
 use crate::etl::predicate;
 use crate::etl::quality::Checked;
 use crate::etl::window::{self, Facts, Seen, Watermark};
-use crate::ledger::run;
 use crate::ledger::state::{self, Left};
+use crate::ledger::{self, run};
 use crate::pg::{Session, introspect};
 use crate::report::{Report, Status, TableFigures};
 use anyhow::Result;
@@ -140,7 +140,9 @@ impl Publication<'_> {
 
     /// Begins the transaction. Operators of extensions' types are looked up by the search path.
     async fn begin(&self) -> Result<()> {
-        let settings = "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = 0;
+        self.execute("BEGIN; SET LOCAL lock_timeout = '60s'", "cannot begin to publish").await?;
+        ledger::hold(&self.session.client).await?;
+        let settings = "SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = 0;
             SET LOCAL work_mem = '128MB'; SET LOCAL jit = off;
             SELECT pg_catalog.set_config('search_path', coalesce(pg_catalog.string_agg(DISTINCT
                 pg_catalog.quote_ident(n.nspname), ', '), ''), true)

@@ -1,7 +1,7 @@
-//! Who waits for the locks that we hold on the source.
+//! What our reading costs others on the source: locks they wait for, a snapshot that holds back VACUUM.
 //!
-//! In:    a session of its own, our server processes.
-//! Out:   the failure that ends the reading, when somebody has waited too long.
+//! In:    a session of its own, our server processes; when the snapshot was taken.
+//! Out:   the failure that ends the reading, when somebody has waited, or it was held, too long.
 
 use crate::error::Failure;
 use crate::pg::public;
@@ -11,6 +11,37 @@ use tokio_postgres::Client;
 
 /// Another session that has waited so long for us makes us give up.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A snapshot that is held: rows that others delete meanwhile cannot be cleared away.
+#[derive(Debug)]
+pub(super) struct Held {
+    since: Instant,
+    at_most: Option<Duration>,
+}
+
+impl Held {
+    /// A snapshot that is about to be taken, for `at_most` that long.
+    pub(super) fn now(at_most: Option<Duration>) -> Self {
+        Held { since: Instant::now(), at_most }
+    }
+
+    /// How long it has been held by now.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Ends when it has been held for too long; never, where there is no bound.
+    pub(super) async fn until_too_old(&self) -> anyhow::Error {
+        let Some(at_most) = self.at_most else { return std::future::pending().await };
+        tokio::time::sleep(at_most.saturating_sub(self.age())).await;
+        Failure::temporary(format!(
+            "gave up reading the source: its snapshot has been held for {} s, the pipeline's `max_snapshot_age`",
+            at_most.as_secs_f64()
+        ))
+        .hint("`extract` does not wait for the warehouse as `sync` does; else raise `max_snapshot_age`.")
+        .into()
+    }
+}
 
 /// Looks twice a second who waits for us; ends when somebody has waited too long.
 pub(super) async fn until_held_up(client: &Client, ours: &[i32]) -> anyhow::Error {
