@@ -83,6 +83,16 @@ pub async fn open(client: &Client, environment: &str) -> Result<()> {
     Ok(refuse(&found, environment)?)
 }
 
+/// Sees once more, in the transaction that publishes, that this binary may write here: somebody may
+/// have upgraded the schema since the run began. An upgrade waits until this transaction ends.
+///
+/// # Errors
+/// 78 when it needs a newer binary by now; as [`look`].
+pub async fn hold(client: &Client) -> Result<()> {
+    let found = look(client).await?;
+    Ok(check(&found, &found.environment)?)
+}
+
 /// Refuses a ledger that is there and that this binary cannot use as it is.
 ///
 /// # Errors
@@ -148,6 +158,10 @@ pub async fn upgrade(client: &Client, environment: &str, owner: Option<&str>) ->
             check(&found, environment)?;
         }
         let done = usize::try_from(found.version).unwrap_or(0).min(MIGRATIONS.len());
+        if (1..MIGRATIONS.len()).contains(&done) {
+            // Who is publishing has read it in that transaction, and is waited for: see `hold`.
+            run("LOCK TABLE sankofa.meta IN ACCESS EXCLUSIVE MODE").await?;
+        }
         for migration in &MIGRATIONS[done..] {
             run(migration).await?;
         }
