@@ -206,13 +206,16 @@ fn read(connection: &Connection) -> Checked<ConnectParams> {
     let extra = Extra(&connection.extra);
     let newest = connection.newest();
     let newest_extra = Extra(&newest.extra);
-    let wanted = |key, field: &Option<String>, name| match if key == "user" { &newest_extra } else { &extra }
+    let wanted = |key, field: &Option<String>, name| {
+        match if key == "user" { &newest_extra } else { &extra }
         .text(key)?
         .or(field.clone())
         .filter(|text| !text.is_empty())
     {
         Some(text) => Ok(text),
-        None => Err(Failure::config(format!("it names no {name}"))),
+        None => Err(Failure::config(format!("it names no {name}"))
+            .hint("An Airflow connection names the user as `login`, the database as `schema`; `postgres` is on every server.")),
+    }
     };
     Ok(ConnectParams {
         id: connection.id.clone(),

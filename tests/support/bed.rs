@@ -66,6 +66,16 @@ pub fn moto() -> Option<PathBuf> {
     Some(folder().join("moto")).filter(|path| path.exists())
 }
 
+/// The folder of Backblaze's own client; None, loudly, where it could not be installed.
+pub fn backblaze() -> Option<PathBuf> {
+    let found = Some(folder().join("b2cli")).filter(|path| path.exists());
+    if found.is_none() {
+        assert!(!is_ci(), "no b2: tests/testbed/b2cli.sh says why");
+        eprintln!("\n!!! NOT TESTED: Backblaze's own client is not here (tests/testbed/b2cli.sh)\n");
+    }
+    found
+}
+
 /// A program that reads our backups without us, such as `age`: from the test bed, else from the system.
 pub fn foreign_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

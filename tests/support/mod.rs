@@ -14,6 +14,7 @@
 
 mod account;
 pub mod b2;
+mod bare;
 pub mod bed;
 mod database;
 mod dumps;
@@ -31,7 +32,8 @@ pub mod stand_in;
 mod standby;
 pub mod vault;
 
-pub use bed::{CLIENT_MAJORS, client_program, foreign_program, has_clients, rounds};
+pub use bare::Bare;
+pub use bed::{CLIENT_MAJORS, backblaze, client_program, foreign_program, has_clients, rounds};
 pub use database::{Database, Row, quote};
 pub use dumps::independent_reader;
 pub use frames::Direction;

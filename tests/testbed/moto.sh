@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs moto's server for the tests, AWS Secrets Manager and STS in it, from PyPI into folder $1/moto.
+# Installs moto's server for the tests, AWS Secrets Manager and STS in it, into folder $1/moto.
 #
 # usage: tests/testbed/moto.sh FOLDER        (called by install.sh)
 #
-# Needs python3 with pip. Cost: 10 s on a quiet machine, 0.1 s again; 85 MB. Every package is pinned.
+# Cost: 10 s on a quiet machine, 0.1 s again; 85 MB. Every package is pinned.
 set -euo pipefail
 wanted=(
     moto==5.2.5 blinker==1.9.0 boto3==1.44.5 botocore==1.44.5 certifi==2026.10.18 cffi==2.1.1
@@ -12,21 +12,4 @@ wanted=(
     python-dateutil==2.9.0.post0 pyyaml==6.0.3 requests==2.34.2 responses==0.26.3 s3transfer==0.19.3
     six==1.17.0 urllib3==2.8.0 werkzeug==3.1.9 xmltodict==1.0.4
 )
-to=$1/moto
-
-[ "$(cat "$to/.version" 2>/dev/null)" != "${wanted[*]}" ] || exit 0
-printf 'testbed: an AWS of our own: PyPI %s\n' "${wanted[0]}"
-work=$(mktemp -d "$1/work.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-# Into a folder rather than a virtual environment: it can be moved, and needs no python3-venv.
-if ! python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile \
-    --no-warn-script-location --target "$work/moto" "${wanted[@]}" >"$work/log" 2>&1; then
-    tail -n 5 "$work/log" >&2
-    printf 'testbed: !!! NO AWS: %s could not be installed\n' "${wanted[0]}"
-    [ "${CI:-}" != true ] || exit 1
-    exit 0
-fi
-printf '%s\n' "${wanted[*]}" >"$work/moto/.version"
-chmod -R go+rX "$work/moto"
-rm -rf "$to"
-mv -T "$work/moto" "$to"
+exec "$(dirname "${BASH_SOURCE[0]}")/pypi.sh" "$1" moto 'an AWS of our own' "${wanted[@]}"

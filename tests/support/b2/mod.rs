@@ -83,6 +83,11 @@ impl B2 {
         format!("{}/b2api/v4/b2_authorize_account", self.doors.front)
     }
 
+    /// Its address, as other clients are told it (`B2_ENVIRONMENT` of Backblaze's own).
+    pub fn realm(&self) -> String {
+        self.doors.front.clone()
+    }
+
     /// An Airflow connection to it as a URI.
     pub fn connection_uri(&self, key: &Key) -> String {
         let quoted = |text: &str| {
