@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sankofa_airflow.compat import AirflowException  # noqa: E402
 
 DAG = """
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from airflow.sdk import DAG, task
@@ -223,10 +225,8 @@ class Platform:
         for process in self.processes:
             with_children = [process.pid, *children(process.pid)]
             for one in with_children:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(one, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
             process.wait()
 
 
