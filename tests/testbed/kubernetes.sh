@@ -10,7 +10,6 @@
 # when it is there; 140 MB.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-mkdir -p "$1"
 to=$1/kubernetes
 release=$(sed -n 's/^\tk8s.io\/kubernetes //p' "$here/kubernetes/go.mod")
 packages=(containerd runc busybox-static openssl)
@@ -23,6 +22,7 @@ fail() {
 }
 
 [ "$(id -u)" = 0 ] || fail "a kubelet needs root"
+mkdir -p "$1"
 exec 7>"$1/.kubernetes-lock"
 flock 7 # two checkouts' tests may start at once
 if ! command -v containerd ctr runc busybox openssl >/dev/null; then

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import pods, process_of, running
 from sankofa_airflow.compat import AirflowException, AirflowFailException, AirflowSkipException
 from sankofa_airflow.task import sankofa_task
+
+BINARY = Path(os.environ["SANKOFA_CHECKOUT"]) / "target/debug/sankofa"
 
 
 def task(command: str, pipeline: str, locks: Any, **more: Any) -> Any:
@@ -29,6 +33,25 @@ def test_a_sync_moves_rows_and_its_result_and_log_reach_airflow(on_kubernetes, l
     assert "started from sankofa:test" in said() and said().count("published") >= 1, said()
     assert pods(on_kubernetes) == []
     assert task("sync", "hr", locks).execute(context("sync", run="green"))["status"] == "already_done"
+
+
+def test_a_pipeline_of_300_tables_starts_and_its_result_has_room_in_a_termination_message(
+    on_kubernetes, locks, context, school, settings
+):
+    names = [f"a_table_with_a_rather_long_name_{number:03}" for number in range(300)]
+    school.psql("postgres", sql="CREATE DATABASE wide")
+    made = (f"CREATE TABLE {name} AS SELECT 1 AS id; ALTER TABLE {name} ADD PRIMARY KEY (id);" for name in names)
+    school.psql("wide", sql="".join(made) + "GRANT SELECT ON ALL TABLES IN SCHEMA public TO sankofa_rows")
+    tables = ", ".join(f"public.{name}: {{mode: full_refresh}}" for name in names)
+    (locks.parent / "pipelines/wide.yaml").write_text(f"source: wide_db\nschema: wide\ntables: {{{tables}}}\n")
+    subprocess.run([str(BINARY), "-q", "--project", str(locks.parent), "config", "compile"], check=True, stdout=subprocess.DEVNULL)
+    uri = school.connections()["AIRFLOW_CONN_HR_DB"].removesuffix("hr") + "wide"
+    settings(kubernetes_environment={**school.connections(), "AIRFLOW_CONN_WIDE_DB": uri})
+    own = context(run="wide")
+    result = task("sync", "wide", locks, asset="sankofa://warehouse/wide").execute(own)
+    assert (result["status"], result["rows"]) == ("ok", 300)
+    assert len(result["tables"]) + result["tables_left_out"] == 300 and result["tables"]
+    assert own["outlet_events"].emitted["sankofa://warehouse/wide"]["run_id"] == "dag/wide"
 
 
 def test_each_exit_status_is_told_to_airflow(on_kubernetes, locks, context):
