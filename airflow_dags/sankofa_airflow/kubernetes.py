@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MESSAGE = "/dev/termination-log"
 TOKEN_DIRECTORY = "/var/run/secrets/sankofa"
 WRITABLE = {"tmp": "/tmp", "run": "/run/sankofa"}  # noqa: S108 (inside the pod)
+STAGE = "/stage"
+IMAGE_GROUP = 10001
 GRACE_SECONDS = 5
 
 
@@ -158,7 +160,9 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
         limits = {name: value for name, value in limits.items() if value}
         self.container_resources = k8s.V1ResourceRequirements(limits=limits, requests=limits) if limits else None
         self.security_context = k8s.V1PodSecurityContext(
-            run_as_non_root=True, seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault")
+            run_as_non_root=True,
+            seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+            fs_group=IMAGE_GROUP if self.settings.kubernetes_stage_claim else None,
         )
         self.container_security_context = k8s.V1SecurityContext(
             allow_privilege_escalation=False,
@@ -169,7 +173,7 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
         self.annotations = {**(self.annotations or {}), **order.labels}
 
     def mounts(self) -> tuple[list[Any], list[Any]]:
-        """Return what the image writes to, the token that Vault is shown, and the operator's sankofa.yaml."""
+        """Return what the image writes to, the token that Vault is shown, the operator's sankofa.yaml, the stage."""
         token = k8s.V1ServiceAccountTokenProjection(
             audience=self.settings.kubernetes_audience, path="token", expiration_seconds=600
         )
@@ -183,6 +187,10 @@ class SankofaKubernetesOperator(Launch, KubernetesPodOperator):
             source = k8s.V1ConfigMapVolumeSource(name=self.settings.kubernetes_config_map)
             volumes.append(k8s.V1Volume(name="project", config_map=source))
             mounts.append(k8s.V1VolumeMount(name="project", mount_path="/etc/sankofa", read_only=True))
+        if self.settings.kubernetes_stage_claim:
+            claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=self.settings.kubernetes_stage_claim)
+            volumes.append(k8s.V1Volume(name="stage", persistent_volume_claim=claim))
+            mounts.append(k8s.V1VolumeMount(name="stage", mount_path=STAGE))
         return volumes, mounts
 
     def on_kill(self) -> None:

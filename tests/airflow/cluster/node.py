@@ -29,7 +29,7 @@ NODE = "127.0.0.1"  # the only way a kubelet takes a loopback address as its own
 PAUSE = "sankofa.test/pause:1"
 CONTROLLERS = (
     "serviceaccount", "root-ca-certificate-publisher", "namespace", "node-lifecycle", "taint-eviction",
-    "pod-garbage-collector", "garbage-collector", "clusterrole-aggregation",
+    "pod-garbage-collector", "garbage-collector", "clusterrole-aggregation", "persistentvolume-binder",
 )  # fmt: skip
 DEAD = "http://127.0.0.1:1"  # where pulls are sent: a missing image fails at once
 
