@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import pods, process_of, running
+from cluster import pods, process_of, running, token_of
 from sankofa_airflow.compat import AirflowException, AirflowFailException, AirflowSkipException
 from sankofa_airflow.task import sankofa_task
 
@@ -249,6 +250,21 @@ def test_an_api_server_that_is_killed_and_comes_back_is_no_failure_of_the_run(on
     threading.Thread(target=restart).start()
     assert task("sync", "gate", locks).execute(context(run="api"))["status"] == "ok"
     assert "the API server does not answer" in said()
+
+
+def test_doctor_says_which_right_and_which_account_is_missing(on_kubernetes, settings, monkeypatch):
+    from sankofa_airflow import settings as all_settings
+    from sankofa_airflow.doctor import kubernetes
+
+    assert [one.what for one in kubernetes(all_settings.read()) if not one.is_ok] == []
+    settings(kubernetes_service_account="absent-{class}")
+    wrong = [one.what for one in kubernetes(all_settings.read()) if not one.is_ok]
+    assert wrong == ["service account absent-rows", "service account absent-backup"]
+    stranger = on_kubernetes.kubeconfig("vault", {"token": token_of(on_kubernetes, "vault", "vault")})
+    extra = json.dumps({"kube_config_path": stranger})
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    wrong = [one.what.removeprefix("namespace sankofa: may ") for one in kubernetes(all_settings.read()) if not one.is_ok]
+    assert wrong == [*(f"{verb} pods" for verb in ("create", "get", "list", "watch", "delete")), "get pods/log", "list serviceaccounts"]
 
 
 def test_reap_deletes_what_nobody_comes_back_for_and_nothing_of_another_airflow(on_kubernetes, locks, context, door):
