@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubernetes.client import ApiException
 from kubernetes.watch import Watch
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from sankofa_airflow.compat import AirflowException, AirflowFailException
 from sankofa_airflow.contract import End, result_of
@@ -154,7 +154,7 @@ class Pod:
 
     def stream(self) -> None:
         """Write the log's lines until it closes, none twice."""
-        lines, rest = Lines(self.log), b""
+        lines, rest, before = Lines(self.log), b"", self.written
         try:
             answer = self.client.read_namespaced_pod_log(
                 self.name, self.namespace, container=CONTAINER, follow=True, timestamps=True, _preload_content=False,
@@ -168,15 +168,17 @@ class Pod:
             for piece in answer.stream(amt=None, decode_content=False):
                 *whole, rest = (rest + piece).split(b"\n")
                 for line in whole:
-                    self.write(lines, line)
-            self.write(lines, rest)
+                    self.write(lines, line, before)
+            self.write(lines, rest, before)
+        except ReadTimeoutError:
+            pass  # nothing was said for QUIET_SECONDS: it is asked for anew
         finally:
-            answer.release_conn()
+            answer.close()
 
-    def write(self, lines: Lines, line: bytes) -> None:
-        """Write one line, unless it was written before."""
+    def write(self, lines: Lines, line: bytes, before: str) -> None:
+        """Write one line, unless it is from `before` this stream began."""
         at, _, text = line.decode(errors="replace").partition(" ")
-        if at > self.written:
+        if at > before:
             self.written = at
             lines.write(text)
 
@@ -185,7 +187,9 @@ def since(written: str) -> dict[str, int]:
     """Return how far back the log is asked for: to a minute before what was `written`, clocks differing."""
     if not written:
         return {}
-    return {"since_seconds": max(0, int(time.time() - datetime.fromisoformat(f"{written[:19]}+00:00").timestamp())) + 60}
+    zone = "+00:00" if written.endswith("Z") else written[-6:]
+    age = time.time() - datetime.fromisoformat(written[:19] + zone).timestamp()
+    return {"since_seconds": max(0, int(age)) + 60}
 
 
 def state_of(pod: Any) -> Any | None:

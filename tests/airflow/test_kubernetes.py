@@ -6,7 +6,8 @@ What needs a cluster (adoption, deletion, OOM) is run on a real one: cluster/tes
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,19 +103,20 @@ def test_a_pod_that_runs_or_waits_has_not_ended_but_one_that_will_never_start_ha
 def test_a_line_of_the_log_is_written_once_whatever_was_cut():
     told: list[str] = []
     log = SimpleNamespace(info=lambda _, line: told.append(line))
-    pieces = [[b"2026-01-01T00:00:00.1Z one\n2026-01-01T00:00:00.2Z tw", b"o\n"],
-              [b"2026-01-01T00:00:00.1Z one\n2026-01-01T00:00:00.2Z two\n2026-01-01T00:00:00.3Z three"]]  # fmt: skip
+    pieces = [[b"2026-01-01T00:00:00.1+01:00 one\n2026-01-01T00:00:00.1+01:00 tw", b"o\n2026-01-01T00:00:00.2+01:00 three\n"],
+              [b"2026-01-01T00:00:00.1+01:00 one\n2026-01-01T00:00:00.2+01:00 three\n2026-01-01T00:00:00.3+01:00 four"]]  # fmt: skip
     asked: list[Any] = []
 
     def read(*_: Any, **words: Any) -> Any:
         asked.append(words.get("since_seconds"))
-        return SimpleNamespace(stream=lambda **_: iter(pieces[len(asked) - 1]), release_conn=lambda: None)
+        return SimpleNamespace(stream=lambda **_: iter(pieces[len(asked) - 1]), close=lambda: None)
 
     one = Pod(SimpleNamespace(read_namespaced_pod_log=read), "n", "p", log)
     one.stream()
     one.stream()
-    assert told == ["one", "two", "three"]
-    assert asked[0] is None and asked[1] > 60
+    assert told == ["one", "two", "three", "four"]
+    of_zone = datetime(2025, 12, 31, 23, tzinfo=timezone.utc).timestamp()
+    assert asked[0] is None and abs(asked[1] - 60 - (time.time() - of_zone)) < 30
 
 
 @pytest.mark.parametrize(

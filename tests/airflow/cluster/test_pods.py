@@ -234,6 +234,18 @@ def test_its_own_deadline_comes_first_and_the_clusters_ends_an_orphan(on_kuberne
         short().execute(context(run="orphan", attempt=2))
 
 
+def test_a_log_that_is_silent_for_long_is_asked_for_anew_and_no_line_written_twice(
+    on_kubernetes, locks, context, door, said, monkeypatch
+):
+    monkeypatch.setattr("sankofa_airflow.kubernetes_pod.QUIET_SECONDS", 1)
+    monkeypatch.setattr("sankofa_airflow.kubernetes_pod.CLOSED_SECONDS", 1)
+    door.is_open.clear()
+    threading.Timer(6, door.is_open.set).start()
+    assert task("sync", "gate", locks).execute(context(run="silent"))["status"] == "ok"
+    text = said()
+    assert text.count(" published ") == 1 and "does not answer" not in text, text
+
+
 def test_an_api_server_that_is_killed_and_comes_back_is_no_failure_of_the_run(on_kubernetes, locks, context, door, said):
     door.is_open.clear()
 
