@@ -10,7 +10,6 @@
 # when it is there; 140 MB.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-to=$1/kubernetes
 release=$(sed -n 's/^\tk8s.io\/kubernetes //p' "$here/kubernetes/go.mod")
 packages=(containerd runc busybox-static openssl)
 
@@ -23,7 +22,9 @@ fail() {
 
 [ "$(id -u)" = 0 ] || fail "a kubelet needs root"
 mkdir -p "$1"
-exec 7>"$1/.kubernetes-lock"
+bed=$(cd "$1" && pwd -P)
+to=$bed/kubernetes
+exec 7>"$bed/.kubernetes-lock"
 flock 7 # two checkouts' tests may start at once
 if ! command -v containerd ctr runc busybox openssl >/dev/null; then
     say "installing ${packages[*]} by apt"
@@ -33,8 +34,8 @@ if ! command -v containerd ctr runc busybox openssl >/dev/null; then
 fi
 version=$(cat "$here"/kubernetes/* "${BASH_SOURCE[0]}" | cksum | cut -d' ' -f1)
 [ "$(cat "$to/.version" 2>/dev/null)" != "$version" ] || exit 0
-rm -rf "$1"/work-kubernetes.*
-work=$(mktemp -d "$1/work-kubernetes.XXXXXX")
+rm -rf "$bed"/work-kubernetes.*
+work=$(mktemp -d "$bed/work-kubernetes.XXXXXX")
 trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
 . "$here/go.sh"
 
