@@ -26,8 +26,14 @@ bed=$(cd "$1" && pwd -P)
 to=$bed/kubernetes
 exec 7>"$bed/.kubernetes-lock"
 flock 7 # two checkouts' tests may start at once
-if ! command -v containerd ctr runc busybox openssl >/dev/null; then
-    say "installing ${packages[*]} by apt"
+lacks=
+for program in containerd ctr runc busybox openssl; do
+    command -v "$program" >/dev/null || lacks+=" $program"
+done
+# It is alone in the image that holds a pod together: one that is linked to libraries would not start there.
+! ldd "$(command -v busybox)" >/dev/null 2>&1 || lacks+=" busybox-static"
+if [ -n "$lacks" ]; then
+    say "installing ${packages[*]} by apt, for$lacks"
     apt-get -qq update >/dev/null || true
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "${packages[@]}" >/dev/null ||
         fail "apt cannot install ${packages[*]}"
