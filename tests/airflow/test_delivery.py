@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -221,19 +221,12 @@ class Platform:
         return str(state())
 
     def stop(self) -> None:
-        """End all of it."""
+        """End all of it, with the tasks that it has started."""
         for process in self.processes:
-            with_children = [process.pid, *children(process.pid)]
-            for one in with_children:
-                with suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGKILL)
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
             process.wait()
-
-
-def children(pid: int) -> list[int]:
-    """All processes below one."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
-    return [below for one in map(int, found) for below in [one, *children(one)]]
 
 
 def test_a_push_in_mid_run_is_of_the_next_run_and_none_stops_for_a_remote_that_is_away(repository, tmp_path):
