@@ -16,16 +16,21 @@ WITH := tests/testbed/toolchain.sh run
 .PHONY: help
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
-		printf '  make %-12s %s\n' "$$name" "$$what"; done
+		printf '  make %-15s %s\n' "$$name" "$$what"; done
 
 .PHONY: test
 test: testbed lint ## everything that CI runs: test bed, lint, all tests
 	$(WITH) cargo test --locked
-	$(MAKE) --no-print-directory test-nomad test-image test-airflow
+	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-kubernetes
 
 .PHONY: test-airflow
 test-airflow: build ## the package of airflow_dags/ on a real Airflow 3.3; AIRFLOW=2: on 2.11
 	tests/airflow/run.sh $(or $(AIRFLOW),3)
+
+.PHONY: test-kubernetes
+test-kubernetes: testbed build ## the same package on a real Kubernetes of one node, with the real image and Vault (root)
+	tests/testbed/kubernetes.sh $(BED)
+	tests/airflow/run.sh 3 cluster
 
 .PHONY: lint
 lint: ## formatting, clippy, documentation, licences and bans of dependencies

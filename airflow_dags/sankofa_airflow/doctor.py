@@ -118,16 +118,29 @@ def nomad(settings: all_settings.Settings) -> Iterator[Finding]:
 
 
 def kubernetes(settings: all_settings.Settings) -> Iterator[Finding]:
-    """The cluster, the namespace, the service accounts."""
+    """The cluster, what Airflow's account may do in the namespace, the service accounts."""
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+    from kubernetes.client import AuthorizationV1Api
 
+    hint = "Apply docs/grants/kubernetes.yaml."
     api = KubernetesHook(conn_id=settings.kubernetes_conn_id).core_v1_client
-    api.list_namespaced_pod(settings.kubernetes_namespace, limit=1)
-    yield Finding(f"namespace {settings.kubernetes_namespace}: pods may be listed")
-    names = {one.metadata.name for one in api.list_namespaced_service_account(settings.kubernetes_namespace).items}
+    namespace, may = settings.kubernetes_namespace, AuthorizationV1Api(api.api_client)
+    for resource, verbs in KUBERNETES_RIGHTS.items():
+        kind, _, part = resource.partition("/")
+        for verb in verbs:
+            about = {"namespace": namespace, "verb": verb, "resource": kind, "subresource": part}
+            asked = may.create_self_subject_access_review({"spec": {"resourceAttributes": about}})
+            yield Finding(f"namespace {namespace}: may {verb} {resource}", bool(asked.status.allowed), hint)
+            if resource == "serviceaccounts" and not asked.status.allowed:
+                return
+    names = {one.metadata.name for one in api.list_namespaced_service_account(namespace).items}
     for privilege in ("rows", "backup"):
         name = settings.of_class(settings.kubernetes_service_account, privilege)
-        yield Finding(f"service account {name}", name in names, "Apply docs/airflow.md, section Kubernetes.")
+        yield Finding(f"service account {name}", name in names, hint)
+
+
+KUBERNETES_RIGHTS = {"pods": ("create", "get", "list", "watch", "delete"), "pods/log": ("get",), "serviceaccounts": ("list",)}
+"""What docs/grants/kubernetes.yaml gives Airflow's account, and no more."""
 
 
 def alerts(settings: all_settings.Settings) -> Iterator[Finding]:

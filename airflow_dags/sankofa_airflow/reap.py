@@ -44,10 +44,13 @@ def reap_nomad(nomad: Any, parent: str, older_than_seconds: float) -> Iterator[s
 
 
 def reap_pods(client: Any, namespace: str, instance: str, keep_seconds: int = KEEP_SECONDS) -> Iterator[str]:
-    """Delete ended pods past their time; running ones end by their own activeDeadlineSeconds."""
+    """Delete pods past their time; yield their names.
+
+    A running one ends by its own activeDeadlineSeconds, which does not count while no node has taken it.
+    """
     for pod in client.list_namespaced_pod(namespace, label_selector=f"sankofa-instance={instance}").items:
-        is_over = pod.status.phase in ("Succeeded", "Failed")
         age = time.time() - pod.metadata.creation_timestamp.timestamp()
-        if is_over and age > (pod.spec.active_deadline_seconds or 0) + keep_seconds:
+        late = age - (pod.spec.active_deadline_seconds or 0)
+        if pod.status.phase != "Running" and late > (MARGIN_SECONDS if pod.status.phase == "Pending" else keep_seconds):
             client.delete_namespaced_pod(pod.metadata.name, namespace)
             yield pod.metadata.name

@@ -57,6 +57,7 @@ OPTIONS: dict[str, Option] = {
     "kubernetes_pull_secrets": Option("Image pull secrets, by comma.", ""),
     "kubernetes_environment": Option("Variables of the pods, JSON; never a secret.", "{}"),
     "kubernetes_config_map": Option("ConfigMap with sankofa.yaml, mounted at /etc/sankofa.", ""),
+    "kubernetes_stage_claim": Option("PersistentVolumeClaim (ReadWriteMany) of the stage, mounted at /stage.", ""),
 }
 
 LAUNCHERS = ("docker", "nomad", "kubernetes")
@@ -102,6 +103,7 @@ class Settings:
     kubernetes_pull_secrets: tuple[str, ...] = ()
     kubernetes_environment: dict[str, str] = field(default_factory=dict)
     kubernetes_config_map: str = ""
+    kubernetes_stage_claim: str = ""
 
     def of_class(self, template: str, privilege: str) -> str:
         """Fill the privilege class (`rows`, `backup`) into the name of a job, role or account."""

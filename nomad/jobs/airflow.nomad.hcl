@@ -41,7 +41,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -86,7 +86,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -160,7 +160,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -205,7 +205,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -267,7 +267,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -312,7 +312,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -374,7 +374,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -419,7 +419,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -481,7 +481,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"
@@ -525,7 +525,7 @@ job "airflow" {
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH = "/alloc/data/bundles"
         # Airflow follows the ref that the analysts' CI moves, every 5 minutes; a run keeps its version.
         AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST = <<-EOT
-        [{"name": "sankofa", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
+        [{"name": "sankofa", "classpath": "sankofa_airflow.bundle.DeployedBundle", "kwargs": {"git_conn_id": "sankofa_git", "tracking_ref": "deployed", "subdir": "airflow_dags", "refresh_interval": 300}}]
         EOT
         AIRFLOW__SANKOFA__LAUNCHER                    = "nomad"
         AIRFLOW__SECRETS__BACKEND                     = "airflow.providers.hashicorp.secrets.vault.VaultBackend"

@@ -180,7 +180,7 @@ def context() -> Any:
         kind = more.pop("run_type", "scheduled")
         start, end = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2026, 1, 2, tzinfo=timezone.utc)
         return {
-            "ti": ti, "task_instance": ti, "run_id": run, "dag_run": SimpleNamespace(run_type=kind, dag_id="dag", run_id=run),
+            "ti": ti, "task_instance": ti, "run_id": run, "dag": SimpleNamespace(dag_id="dag"), "dag_run": SimpleNamespace(run_type=kind, dag_id="dag", run_id=run),
             "params": {}, "data_interval_start": start, "data_interval_end": end, "outlet_events": Events(), **more,
         }  # fmt: skip
 

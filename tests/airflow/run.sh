@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests the package of airflow_dags/ on a real Airflow, with real containers and PostgreSQL servers.
 #
-# usage: tests/airflow/run.sh [3|2] [PYTEST ARGUMENTS]        (default: 3)
+# usage: tests/airflow/run.sh [3|2] [cluster] [PYTEST ARGUMENTS]        (default: 3)
+#        cluster: those that need a real Kubernetes and the real image, and only those (make test-kubernetes)
 #
 # Needs: target/debug/sankofa built, the test bed (`make testbed`); root for a Docker engine. In CI a
 #        missing part is a failure; elsewhere what it would have tested is named and left out.
@@ -12,6 +13,8 @@ checkout=$(cd "$here/../.." && pwd)
 bed=${SANKOFA_TESTBED:-$checkout/.testbed}
 version=3
 case ${1:-} in 2 | 3) version=$1; shift ;; esac
+tests=("$here" --ignore "$here/cluster")
+case ${1:-} in cluster) tests=("$here/cluster"); shift ;; esac
 
 [ -x "$checkout/target/debug/sankofa" ] || { echo "airflow: cannot find target/debug/sankofa: run \`make build\`" >&2; exit 1; }
 "$checkout/tests/testbed/airflow.sh" "$version"
@@ -32,4 +35,4 @@ export AIRFLOW__CORE__LOAD_EXAMPLES=False AIRFLOW__CORE__DAGS_FOLDER=$work/dags 
 export AIRFLOW__LOGGING__LOGGING_LEVEL=INFO AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS=True
 export PATH=$(dirname "$python"):$PATH
 mkdir -p "$work/dags"
-"$python" -m pytest "$here" -p no:cacheprovider -q --durations=8 "$@"
+"$python" -m pytest "${tests[@]}" -p no:cacheprovider -q --durations=8 "$@"

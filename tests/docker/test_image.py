@@ -39,13 +39,7 @@ def setUpModule():
         if os.environ.get("CI") == "true":
             raise RuntimeError(text)
         raise unittest.SkipTest(text)
-    os.environ["DOCKER_HOST"] = run(CHECKOUT / "tests/testbed/docker.sh", "base").stdout.strip()
-    with tempfile.TemporaryDirectory() as work:
-        stripped, context = f"{work}/sankofa", f"{work}/context"
-        run("strip", "-o", stripped, BINARY)
-        version, revision = run(CHECKOUT / "docker/context.sh", stripped, context).stdout.split()
-        run("docker", "build", "-q", "--network", "host", "-f", CHECKOUT / "docker/Dockerfile", "--build-arg", f"MAJORS={MAJORS}",
-            "--build-arg", f"VERSION={version}", "--build-arg", f"REVISION={revision}", "-t", IMAGE, context)
+    os.environ["DOCKER_HOST"] = run(CHECKOUT / "tests/testbed/image.sh").stdout.strip()
 
 
 def size(image):
