@@ -139,6 +139,22 @@ pub fn classify(error: &anyhow::Error) -> Failure {
     }
 }
 
+/// What caused `error`, the outermost first, each once; without the text of `error` itself, which in an
+/// HTTP client's has the URL in it and says nothing that its causes do not say better.
+pub fn causes(error: &dyn std::error::Error) -> Option<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut cause = error.source();
+    while let Some(one) = cause {
+        let word = one.to_string();
+        let is_noise = word.starts_with("client error (") && one.source().is_some();
+        if !is_noise && !words.iter().any(|said| said.contains(&word)) {
+            words.push(word);
+        }
+        cause = one.source();
+    }
+    (!words.is_empty()).then(|| words.join(": "))
+}
+
 /// A hint that names the nearest of `known` to `word`, or some of them.
 pub fn nearest_hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();

@@ -6,12 +6,12 @@
 //!        length, never chunked; no redirect is followed; no text here quotes a URL or a header.
 //! Not here: what an answer means, whether to try again (`retry`).
 
+use crate::error::causes;
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Body, Client, RequestBuilder, Response, redirect};
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,18 +158,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 impl Broken {
     /// What broke, without the URL: upload URLs and query strings are nobody's business.
     fn of(error: &reqwest::Error) -> Broken {
-        // reqwest's own text has the URL in it, and says nothing that its causes do not say better.
-        let mut words: Vec<String> = Vec::new();
-        let mut cause = error.source();
-        while let Some(one) = cause {
-            let word = one.to_string();
-            let is_noise = word.starts_with("client error (") && one.source().is_some();
-            if !is_noise && !words.iter().any(|said| said.contains(&word)) {
-                words.push(word);
-            }
-            cause = one.source();
-        }
-        let what = if words.is_empty() { "the connection broke".to_owned() } else { words.join(": ") };
+        let what = causes(error).unwrap_or_else(|| "the connection broke".to_owned());
         Broken { what, reached: !error.is_connect() && !error.is_builder() }
     }
 }

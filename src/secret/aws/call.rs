@@ -8,6 +8,7 @@
 //! Not here: what an answer means (`fault`), whose credentials these are (`chain`).
 
 use super::fault::Fault;
+use crate::error::causes;
 use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -15,7 +16,6 @@ use aws_sigv4::sign::v4;
 use futures_util::StreamExt;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, Url, redirect};
-use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -189,17 +189,7 @@ async fn whole(response: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Fault>
 
 /// What broke, without the address, whose query may name more than is anybody's business.
 fn broken(error: &reqwest::Error) -> Fault {
-    let mut words: Vec<String> = Vec::new();
-    let mut cause = error.source();
-    while let Some(one) = cause {
-        let word = one.to_string();
-        let is_noise = word.starts_with("client error (") && one.source().is_some();
-        if !is_noise && !words.iter().any(|said| said.contains(&word)) {
-            words.push(word);
-        }
-        cause = one.source();
-    }
-    Fault::silent(if words.is_empty() { "the connection broke".to_owned() } else { words.join(": ") })
+    Fault::silent(causes(error).unwrap_or_else(|| "the connection broke".to_owned()))
 }
 
 /// Doubling, with a random half; or what the service asks for.

@@ -8,7 +8,7 @@
 use super::fault::Fault;
 use super::json::Json;
 use super::settings::Settings;
-use crate::error::Failure;
+use crate::error::{Failure, causes};
 use anyhow::Result;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Certificate, Identity, Response, Url, redirect};
@@ -231,20 +231,14 @@ fn broken(error: &reqwest::Error) -> Fault {
         let what = if reached { "no answer in time" } else { "nobody listens in time" };
         return Fault::Broken { what: what.into(), reached };
     }
-    let mut words: Vec<String> = Vec::new();
     let mut cause = error.source();
     while let Some(one) = cause {
         if let Some(what) = certificate(one) {
             return Fault::Certificate(what);
         }
-        let word = one.to_string();
-        if !word.starts_with("client error (") && !words.iter().any(|said| said.contains(&word)) {
-            words.push(word);
-        }
         cause = one.source();
     }
-    let what = if words.is_empty() { "the connection broke".to_owned() } else { words.join(": ") };
-    Fault::Broken { what, reached }
+    Fault::Broken { what: causes(error).unwrap_or_else(|| "the connection broke".to_owned()), reached }
 }
 
 /// What is wrong with a certificate, if that is why.
