@@ -332,6 +332,7 @@ fn unpack_part(
             .decrypt(std::iter::once(identity as &dyn age::Identity))
             .map_err(|_| {
                 Failure::permission("cannot read the stage: `stage.identity` is not among its recipients")
+                    .hint("Put the identity back that belongs to `encrypt_to`, or extract it again.")
             })?;
         send_pieces(sealed, pieces)
     } else {

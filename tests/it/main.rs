@@ -51,6 +51,7 @@ mod vault;
 mod vault_dynamic;
 mod vault_faults;
 mod vault_logins;
+mod vault_midrun;
 mod vault_policies;
 mod window;
 mod without_us;

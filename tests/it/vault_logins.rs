@@ -9,6 +9,7 @@ use rcgen::{
     date_time_ymd,
 };
 use sankofa::error::Failure;
+use sankofa::secret::Asked;
 use sankofa::secret::vault::{Auth, SecretId, Settings};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -70,6 +71,24 @@ async fn approle_takes_its_secret_id_from_a_file_and_gives_its_token_back() {
         let failure = refused(with(&server, &mount, approle(&role.mount, &role.role_id, bad, false))).await;
         assert_eq!(failure.kind.exit_code(), 78, "{}", failure.what);
     }
+}
+
+/// Vault locks a role out that was refused five times.
+#[tokio::test]
+async fn a_login_that_is_refused_is_not_repeated_however_many_ids_are_asked_for() {
+    let Some(server) = VaultServer::shared().await else { return };
+    let (mount, policy) = with_secret(&server).await;
+    let role = server.approle(&policy, json!({})).await;
+    let asked = resolver(with(&server, &mount, approle(&role.mount, &role.role_id, file("MARK"), false)));
+    let ids: Vec<String> = (0..8).map(|n| format!("c{n}")).collect();
+    asked.fetch_ahead(&ids.iter().map(|id| Asked::Connection(id)).collect::<Vec<_>>()).await;
+    for _ in 0..2 {
+        for id in &ids {
+            assert_eq!(failure(&asked, id).await.kind.exit_code(), 77, "{id}");
+        }
+    }
+    let secret_id = file(&server.secret_id(&role).await);
+    reads(with(&server, &mount, approle(&role.mount, &role.role_id, secret_id, false))).await;
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //!
 //! In:    settings; requests.
 //! Out:   answers to them.
-//! Holds: one login at a time, however many ask; after a 403 we log in once more, for the token may be
-//!        gone; a token that we made is renewed while it lives and revoked by `close`.
+//! Holds: one login at a time, however many ask; one that is refused is not repeated, for Vault locks out
+//!        who is refused too often; after a 403 we log in once more, for the token may be gone; a token that we made is renewed while it lives and revoked by `close`.
 //! Not here: the methods of login (`login`).
 
 use super::call::{Client, Other};
@@ -43,6 +43,8 @@ struct Held {
     /// Tokens of ours that another has replaced; leases may hang on them.
     retired: Vec<Arc<Token>>,
     renewing: Option<Renewing>,
+    /// Why Vault does not let us in.
+    refused: Option<Failure>,
     /// Nothing is asked any more: a login would outlive us.
     is_closed: bool,
 }
@@ -111,7 +113,12 @@ impl Session {
         if held.is_closed {
             return Err(Failure::temporary("cannot ask Vault: the command is ending"));
         }
-        let token = Arc::new(log_in(&self.client, &self.settings, &self.secret_id).await?);
+        if let Some(failure) = &held.refused {
+            return Err(failure.clone());
+        }
+        let token = log_in(&self.client, &self.settings, &self.secret_id).await;
+        held.refused = token.as_ref().err().filter(|failure| failure.kind == Kind::Permission).cloned();
+        let token = Arc::new(token?);
         debug!(method = self.settings.auth.word(), life_s = token.life.as_secs(), "logged in to Vault");
         held.renewing = Some(Renewing::start(keep(self.client.clone(), token.clone())));
         held.token = Some(token.clone());
