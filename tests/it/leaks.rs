@@ -1,8 +1,11 @@
 //! Nothing leaks: marks stand in every secret and in cells, every command runs to its success and into its
 //! failures, and nothing that is left holds a mark that may not be there.
 
+use crate::stored::Disk;
 use crate::support::b2::{B2, BucketOptions, KeySpec};
 use crate::support::leaks::{Evidence, Found, Mark, Marks, Watch};
+use crate::support::moto::{Moto, REGION};
+use crate::support::stand_in::{Reply, StandIn};
 use crate::support::vault::{self, Approle, VaultServer};
 use crate::support::*;
 use age::x25519;
@@ -22,6 +25,7 @@ const CELLS_BELONG: &[(&str, &str)] = &[
         "a check's or an `after:`'s own SQL that casts: invalid input syntax quotes the value",
     ),
     ("log of the source: cast", "a filter's own SQL that casts: invalid input syntax quotes the value"),
+    ("log of the warehouse: verbose", "DETAIL and CONTEXT quote the row: what `terse` leaves out"),
 ];
 
 /// `mark` in every way in which something could write it.
@@ -73,12 +77,13 @@ async fn a_mark_that_is_put_into_a_place_on_purpose_is_found_there_however_it_is
 
     let temporary = tempfile::tempdir().unwrap();
     let shell = Sankofa::new().file("stage/part-0", &text).env("TMPDIR", temporary.path().to_str().unwrap());
-    let script = "printf %s \"$1\"; printf %s \"$1\" >&2; printf %s \"$1\" > $TMPDIR/list; \
+    let script = "printf %s \"$1\"; printf %s \"$1\" >&2; printf %s \"$1\" > $TMPDIR/list; printf %s \"$1\" > result.json; \
                   MARKED=\"$1\" /bin/sh -c 'sleep 0.3; :' child \"$1\"; rm $TMPDIR/list";
     let running = shell.start("/bin/sh", &["-c", script, "sh", &text]);
     let watch = Watch::start(running.pid(), temporary.path());
     evidence.run(&running.wait().await.succeeds());
     evidence.watched(watch);
+    evidence.result("x", shell.folder());
     evidence.folder("project", shell.folder());
 
     let server = Server::major(17);
@@ -94,6 +99,21 @@ async fn a_mark_that_is_put_into_a_place_on_purpose_is_found_there_however_it_is
     let request = reqwest::Client::new().get(b2.endpoint()).header("x-marked", &text);
     let _ = request.send().await.unwrap();
     evidence.b2(&b2, BUCKET);
+    let receiver = StandIn::start(|_, _| Reply::ok("")).await;
+    reqwest::Client::new().post(receiver.url()).body(text.clone()).send().await.unwrap();
+    evidence.asked("the webhook", &receiver.asked());
+    let mut logs = Vec::new();
+    if let Some(vault) = VaultServer::shared().await {
+        let audit = Audit::start(&vault).await;
+        vault.get(&mark).await;
+        evidence.add("audit device of Vault", audit.end(&vault).await);
+        logs.push("audit device of Vault");
+    }
+    if let Some(moto) = Moto::shared().await {
+        reqwest::get(format!("{}/{mark}", moto.url())).await.unwrap();
+        evidence.add("access log of AWS", moto.log());
+        logs.push("access log of AWS");
+    }
 
     let found = evidence.search(&marks);
     for place in [
@@ -108,11 +128,38 @@ async fn a_mark_that_is_put_into_a_place_on_purpose_is_found_there_however_it_is
         "log of a server",
         "object prod/manifest.json",
         "access log of B2",
+        "access log of the webhook",
+        "result file of",
     ] {
         for (way, text) in &ways {
             let is_found = found.iter().any(|found| found.place.starts_with(place) && found.way == *way);
             assert!(is_found, "{place}: {way} ({text}) is not found");
         }
+    }
+    for log in logs {
+        assert!(found.iter().any(|found| found.place == log), "{log}: {mark} is not found");
+    }
+}
+
+/// An audit device of a Vault, from now on.
+struct Audit {
+    device: String,
+    file: tempfile::TempPath,
+}
+
+impl Audit {
+    async fn start(vault: &VaultServer) -> Audit {
+        let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let device = vault::unique("sys/audit/leaks");
+        let options = serde_json::json!({"file_path": &*file, "mode": "0644"});
+        vault.put(&device, serde_json::json!({"type": "file", "options": options})).await;
+        Audit { device, file }
+    }
+
+    /// All that it has written; it ends.
+    async fn end(self, vault: &VaultServer) -> Vec<u8> {
+        vault.delete(&self.device).await;
+        std::fs::read(&self.file).unwrap()
     }
 }
 
@@ -123,6 +170,7 @@ struct Bench {
     source: Database,
     warehouse: Database,
     b2: B2,
+    receiver: StandIn,
     sankofa: Sankofa,
     temporary: tempfile::TempDir,
     runs: usize,
@@ -135,6 +183,13 @@ async fn quiet_server() -> Server {
     let server = Server::new(17).setting("log_error_verbosity", "terse").start();
     server.sql(&format!("ALTER ROLE {USER} SET log_statement = 'none'")).await; // the tests' own words
     server
+}
+
+/// The connection of a receiver of notices.
+fn webhook(receiver: &StandIn, token: &str) -> String {
+    let extra = serde_json::json!({"endpoint": "hooks/x", "headers": {"x-school": "one"}});
+    serde_json::json!({"conn_type": "http", "host": receiver.url(), "password": token, "extra": extra})
+        .to_string()
 }
 
 fn literal(text: &str) -> String {
@@ -155,6 +210,8 @@ impl Bench {
         b2.bucket(BUCKET, BucketOptions::default());
         let key = b2.key(KeySpec::all());
         marks.known("B2 key", &key.secret);
+        let receiver = StandIn::start(|_, _| Reply::ok("")).await;
+        let alerts = webhook(&receiver, &marks.word("webhook token", Mark::Secret));
         let temporary = tempfile::tempdir().unwrap();
         let sankofa = Sankofa::new()
             .env("TMPDIR", temporary.path().to_str().unwrap())
@@ -163,7 +220,8 @@ impl Bench {
             .env("SANKOFA_RESULT_FILE", "result.json")
             .env("SANKOFA_PING", &format!("http://127.0.0.1:1/{}", marks.word("ping URL", Mark::Secret)))
             .env("AIRFLOW_VAR_HMAC_KEY", &marks.secret("HMAC key"))
-            .connection_uri("offsite", &b2.connection_uri(&key));
+            .connection_uri("offsite", &b2.connection_uri(&key))
+            .connection_uri("alerts", &alerts);
         let evidence = Evidence::default();
         let mut bench = Bench {
             marks,
@@ -171,6 +229,7 @@ impl Bench {
             source,
             warehouse,
             b2,
+            receiver,
             sankofa,
             temporary,
             runs: 0,
@@ -222,6 +281,7 @@ impl Bench {
              off: {{b2: {{connection: offsite, bucket: {BUCKET}, prefix: prod}}}}\n  \
              shut: {{s3: {{connection: aws, bucket: shut}}}}\nstage: {stage}\n\
              guard: {{never: ['*.*.*.national_id'], mask: {{'*.*.*.email': hmac}}}}\n\
+             notify: [{{webhook: {{connection: alerts}}, when: [failure, late, success]}}]\n\
              backups:\n  defaults: {{store: off, encrypt_to: [{recipient}], keep: {{days: 30, at_least: 1}}}}\n  \
              databases: {{hr: {{connection: src}}, shut: {{connection: src, store: shut}}}}\n"
         );
@@ -263,9 +323,7 @@ impl Bench {
         let left: Vec<PathBuf> =
             std::fs::read_dir(&self.temporary).unwrap().flatten().map(|e| e.path()).collect();
         assert_eq!(left, Vec::<PathBuf>::new(), "{}", done.told());
-        let result = self.sankofa.folder().join("result.json");
-        self.evidence
-            .add(format!("result file of {}", args.join(" ")), std::fs::read(result).unwrap_or_default());
+        self.evidence.result(&args.join(" "), self.sankofa.folder());
         done
     }
 
@@ -290,7 +348,30 @@ impl Bench {
         self.set(variable, &before.map(|(_, value)| value).unwrap_or_default());
     }
 
-    /// Finds that are no leaks: cells where rows belong.
+    /// What is left in files, in schema `sankofa`, in the logs of both servers, and at the receiver.
+    async fn gathers(&mut self) {
+        self.evidence.folder("project", self.sankofa.folder());
+        self.evidence.schema(&self.warehouse, "sankofa").await;
+        let (source, warehouse) = (self.source.server().clone(), self.warehouse.server().clone());
+        self.evidence.log("the source", &source);
+        self.evidence.log("the warehouse", &warehouse);
+        self.evidence.asked("the webhook", &self.receiver.asked());
+    }
+
+    /// Nothing ended otherwise than it should, and no mark is where it may not be.
+    #[track_caller]
+    fn is_clean(&self) {
+        let surprises = &self.surprises;
+        assert!(surprises.is_empty(), "{} surprises:\n{}", surprises.len(), surprises.join("\n\n"));
+        let told: Vec<String> = self
+            .leaks()
+            .iter()
+            .map(|found| format!("{} ({}) in {}: ...{}...", found.mark, found.way, found.place, found.around))
+            .collect();
+        assert!(told.is_empty(), "{} leaks:\n{}", told.len(), told.join("\n"));
+    }
+
+    /// Finds that are leaks: not those of cells where rows belong.
     fn leaks(&self) -> Vec<Found> {
         let belongs = |found: &Found| {
             !found.is_secret && CELLS_BELONG.iter().any(|(place, _)| found.place.starts_with(place))
@@ -337,7 +418,15 @@ async fn successes(bench: &mut Bench) {
     ] {
         bench.ok(args).await;
     }
-    bench.run(&["backups", "coverage"]).await;
+    for args in [
+        &["backups", "coverage"][..],
+        &["status"],
+        &["status", "--html", "page.html"],
+        &["secrets", "check"],
+        &["secrets", "policy", "--class", "rows"],
+    ] {
+        bench.run(args).await;
+    }
     bench.run(&["doctor"]).await; // a superuser reads what the guard says never of
     bench.run(&["doctor", "--for", "backup"]).await;
     for program in ["pg_dump", "pg_restore"] {
@@ -402,27 +491,40 @@ async fn refused(bench: &mut Bench) {
     let aws = serde_json::json!({"conn_type": "aws", "login": id, "password": key,
         "extra": {"endpoint_url": "http://127.0.0.1:1", "region_name": "us-east-1"}});
     bench.with("AIRFLOW_CONN_AWS", &aws.to_string(), &[(75, &["backup", "shut", "--deadline", "2s"])]).await;
+    let token = bench.marks.secret("webhook token that cannot be sent");
+    let elsewhere = StandIn::start(|_, _| Reply::status(500, "MARK")).await;
+    for receiver in [webhook(&bench.receiver, &token), webhook(&elsewhere, "x"), format!("http://{token}")] {
+        bench.with("AIRFLOW_CONN_ALERTS", &receiver, &[(78, &["backup", "nosuch"])]).await;
+    }
     let ping = bench.marks.word("bad ping URL", Mark::Secret);
     bench.with("SANKOFA_PING", &format!("ftp://{ping}/"), &[(2, &["backup", "hr"])]).await;
+}
+
+/// A constraint that no row fits, and its end.
+const CHECK: (&str, &str) = (
+    "ALTER TABLE w.pupil ADD CONSTRAINT c CHECK (name IS NULL) NOT VALID",
+    "ALTER TABLE w.pupil DROP CONSTRAINT c",
+);
+
+/// Rows that the warehouse does not take once it has `made` something.
+async fn unwelcome(bench: &mut Bench, made: &str, dropped: &str) {
+    bench.warehouse.sql(made).await;
+    bench.source.sql("UPDATE pupil SET n = 1, u = clock_timestamp()").await;
+    bench.run(&["sync", "p"]).await;
+    bench.warehouse.sql(dropped).await;
 }
 
 /// Rows and wishes that do not work.
 async fn data(bench: &mut Bench) {
     for (made, dropped) in [
-        (
-            "ALTER TABLE w.pupil ADD CONSTRAINT c CHECK (name IS NULL) NOT VALID",
-            "ALTER TABLE w.pupil DROP CONSTRAINT c",
-        ),
+        CHECK,
         ("CREATE UNIQUE INDEX one ON w.pupil (name, n)", "DROP INDEX w.one"),
         (
             "CREATE DOMAIN w.few AS text CHECK (length(value) < 3); ALTER TABLE w.pupil ADD COLUMN few w.few",
             "ALTER TABLE w.pupil DROP COLUMN few",
         ),
     ] {
-        bench.warehouse.sql(made).await;
-        bench.source.sql("UPDATE pupil SET n = 1, u = clock_timestamp()").await;
-        bench.run(&["sync", "p"]).await;
-        bench.warehouse.sql(dropped).await;
+        unwelcome(bench, made, dropped).await;
     }
     for (code, tables) in [
         (65, "public.loose: {mode: full_refresh, key: code}"),
@@ -500,6 +602,68 @@ async fn accidents(bench: &mut Bench) {
     bench.fails(65, &["backups", "verify", "hr"]).await;
     bench.run(&["drill", "hr"]).await;
     bench.run(&["restore", "hr", "--into", "drill_server", "--database", "torn"]).await;
+    full_disk(bench).await;
+    panics(bench).await;
+}
+
+/// Places without room: the stage's, the spool's.
+async fn full_disk(bench: &mut Bench) {
+    let Some(disk) = Disk::of_mib(1) else { return };
+    let filled = std::fs::write(disk.path().join("others"), vec![0; 2 << 20]);
+    assert!(filled.is_err(), "there is room");
+    let kept = bench.sankofa.read("sankofa.yaml");
+    let at = format!("local: {{directory: {}}}", disk.path().display());
+    bench.sankofa.write("sankofa.yaml", kept.replace("local: {directory: ./stage}", &at));
+    bench.fails(75, &["extract", "p", "--run", "full"]).await;
+    let spool = disk.path().display().to_string();
+    let restore = ["restore", "hr", "--into", "drill_server", "--database", "full", "--spool", &spool];
+    bench.fails(75, &restore).await;
+    bench.sankofa.write("sankofa.yaml", kept);
+    bench.evidence.folder("full disk", disk.path());
+}
+
+/// From too little address space to enough, as small steps: where no thread can be had for the look-up of a
+/// name it panics, elsewhere it is aborted.
+async fn panics(bench: &mut Bench) {
+    let secret = bench.marks.secret("password of one that panics");
+    let uri = bench.uri(true, "leak_src", &secret, "x").replace("127.0.0.1", "localhost");
+    let kept = ["AIRFLOW_CONN_SRC", "AIRFLOW_CONN_WH"].map(|name| {
+        let known = bench.sankofa.environment().iter().rfind(|(known, _)| known == name).cloned();
+        bench.set(name, &uri);
+        (name, known.unwrap_or_default().1)
+    });
+    let (mut panicked, mut well) = (0, 0);
+    for kib in (30_000..400_000).step_by(500) {
+        let script = format!("ulimit -v {kib}; exec \"$0\" -vv sync p");
+        let running = bench.sankofa.start("/bin/sh", &["-c", &script, env!("CARGO_BIN_EXE_sankofa")]);
+        let watch = Watch::start(running.pid(), bench.temporary.path());
+        let done = running.kill_after(std::time::Duration::from_secs(5)).await;
+        panicked += usize::from(done.stderr.contains("panicked at"));
+        well = if done.code() == Some(77) { well + 1 } else { 0 };
+        bench.evidence.run(&done);
+        bench.evidence.watched(watch);
+        if well == 3 {
+            break;
+        }
+    }
+    kept.into_iter().for_each(|(name, value)| bench.set(name, &value));
+    assert!(panicked > 0, "nothing panicked");
+}
+
+/// The servers tell all that they know: rows are in their logs then, secrets are not.
+async fn verbose(bench: &mut Bench) {
+    for server in [bench.source.server(), bench.warehouse.server()] {
+        server.sql("ALTER SYSTEM SET log_error_verbosity = 'verbose'").await;
+        server.sql("SELECT pg_reload_conf()").await;
+    }
+    let wrong = bench.marks.secret("wrong password, verbosely told");
+    let (name, uri) = (bench.source.name().to_owned(), bench.uri(false, "leak_wh", &wrong, "postgres"));
+    bench.with("AIRFLOW_CONN_WH", &uri, &[(77, &["sync", "p"])]).await;
+    let uri = bench.uri(true, "leak_src", &wrong, &name);
+    bench.with("AIRFLOW_CONN_SRC", &uri, &[(77, &["sync", "p"]), (77, &["backup", "hr"])]).await;
+    unwelcome(bench, CHECK.0, CHECK.1).await;
+    let warehouse = bench.warehouse.server().clone();
+    bench.evidence.log("the warehouse: verbose", &warehouse);
 }
 
 /// What cannot be helped: each is on the list, and found, so that the list does not outlive its reasons.
@@ -539,19 +703,12 @@ async fn no_secret_and_no_cell_is_left_anywhere_whatever_is_run_and_whatever_goe
     bench.evidence.schema(&bench.warehouse, "sankofa").await;
     bench.evidence.schema(&bench.warehouse, "sankofa_stage").await;
     bench.evidence.b2(&bench.b2, BUCKET);
+    verbose(&mut bench).await;
     named(&mut bench).await;
-    assert!(
-        bench.surprises.is_empty(),
-        "{} surprises:\n{}",
-        bench.surprises.len(),
-        bench.surprises.join("\n\n")
-    );
-    let leaks = bench.leaks();
-    let told: Vec<String> = leaks
-        .iter()
-        .map(|found| format!("{} ({}) in {}: ...{}...", found.mark, found.way, found.place, found.around))
-        .collect();
-    assert!(told.is_empty(), "{} leaks:\n{}", told.len(), told.join("\n"));
+    let told = bench.receiver.asked();
+    assert!(told.iter().any(|one| one.header("authorization").starts_with("Bearer Mk")), "{told:?}");
+    bench.evidence.asked("the webhook", &told);
+    bench.is_clean();
     let all = bench.evidence.search(&bench.marks);
     for (place, why) in CELLS_BELONG {
         assert!(
@@ -595,11 +752,7 @@ fn ask_vault(bench: &Bench, (address, mount): (&str, &str), role: &Approle, (fil
 async fn nothing_that_vault_gives_or_is_given_is_left_anywhere() {
     let Some(vault) = VaultServer::shared().await else { return };
     let mut bench = Bench::new().await;
-    let audit = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
-    let device = vault::unique("sys/audit/leaks");
-    vault
-        .put(&device, serde_json::json!({"type": "file", "options": {"file_path": audit, "mode": "0644"}}))
-        .await;
+    let audit = Audit::start(&vault).await;
     let mount = move_to_vault(&mut bench, &vault).await;
     let rule = |path: &str| format!("path \"{mount}/data/{path}\" {{ capabilities = [\"read\"] }}\n");
     let role =
@@ -631,21 +784,96 @@ async fn nothing_that_vault_gives_or_is_given_is_left_anywhere() {
     ask_vault(&bench, (&vault.address, "elsewhere"), &role, (&file, false));
     bench.fails(77, &["sync", "p"]).await;
 
-    vault.delete(&device).await;
-    bench.evidence.folder("project", bench.sankofa.folder());
-    bench.evidence.schema(&bench.warehouse, "sankofa").await;
-    let (source, warehouse) = (bench.source.server().clone(), bench.warehouse.server().clone());
-    bench.evidence.log("the source", &source);
-    bench.evidence.log("the warehouse", &warehouse);
+    let audited = audit.end(&vault).await;
+    bench.gathers().await;
     assert!(!bench.evidence.has("", "hvs."), "a token of Vault is left somewhere");
-    bench.evidence.add("audit device of Vault", std::fs::read(&audit).unwrap());
+    bench.evidence.add("audit device of Vault", audited);
     assert!(bench.evidence.has("audit device of Vault", &mount), "the audit device has seen nothing");
-    assert!(
-        bench.surprises.is_empty(),
-        "{} surprises:\n{}",
-        bench.surprises.len(),
-        bench.surprises.join("\n\n")
+    bench.is_clean();
+}
+
+/// Moves what the environment of the project holds into Secrets Manager; the prefix of its names.
+async fn move_to_aws(bench: &mut Bench, moto: &Moto) -> String {
+    let prefix = vault::unique("leaks");
+    let all: Vec<(String, String)> = bench.sankofa.environment().to_vec();
+    for (name, value) in all {
+        let path = match (name.strip_prefix("AIRFLOW_CONN_"), name.strip_prefix("AIRFLOW_VAR_")) {
+            (Some(id), _) => format!("{prefix}/connections/{}", id.to_lowercase()),
+            (_, Some(key)) => format!("{prefix}/variables/{}", key.to_lowercase()),
+            _ => continue,
+        };
+        moto.create(&path, &value).await;
+        bench.sankofa = std::mem::take(&mut bench.sankofa).without(&name);
+    }
+    prefix
+}
+
+/// The project asks Secrets Manager at `endpoint` alone.
+fn ask_aws(bench: &Bench, prefix: &str, endpoint: &str) {
+    let kept = bench.sankofa.read("sankofa.yaml");
+    let line = kept.lines().find(|line| line.starts_with("secrets:")).unwrap();
+    let asked = format!(
+        "secrets: [{{aws_secrets_manager: {{region: {REGION}, connections: {prefix}/connections, \
+         variables: {prefix}/variables, endpoint_url: \"{endpoint}\"}}}}]"
     );
-    let leaks = bench.leaks();
-    assert!(leaks.is_empty(), "{leaks:#?}");
+    bench.sankofa.write("sankofa.yaml", kept.replace(line, &asked));
+}
+
+/// An STS that gives these keys to whoever shows a token, since moto makes up its own.
+async fn sts(key: &str, session: &str) -> StandIn {
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
+    let answer = format!(
+        "<R><Credentials><AccessKeyId>ASIATEST</AccessKeyId><SecretAccessKey>{key}</SecretAccessKey>\
+         <SessionToken>{session}</SessionToken><Expiration>{end}</Expiration></Credentials></R>"
+    );
+    StandIn::start(move |_, _| Reply::ok(answer.clone())).await
+}
+
+#[tokio::test]
+async fn nothing_that_aws_gives_or_is_given_is_left_anywhere() {
+    let Some(moto) = Moto::shared().await else { return };
+    let mut bench = Bench::new().await;
+    let prefix = move_to_aws(&mut bench, &moto).await;
+    ask_aws(&bench, &prefix, &moto.url());
+    let (key, session) = (bench.marks.secret("AWS key"), bench.marks.word("AWS session token", Mark::Secret));
+    for (name, value) in
+        [("AWS_ACCESS_KEY_ID", "AKIDTEST"), ("AWS_SECRET_ACCESS_KEY", &key), ("AWS_SESSION_TOKEN", &session)]
+    {
+        bench.set(name, value);
+    }
+    for args in [&["sync", "p"][..], &["extract", "p", "--run", "r"], &["backup", "hr"], &["drill", "hr"]] {
+        bench.ok(args).await;
+    }
+    for args in [&["secrets", "check"][..], &["doctor"]] {
+        bench.run(args).await;
+    }
+    let quoting = format!("{{\"__type\": \"InvalidSignatureException\", \"message\": \"{session}\"}}");
+    let refusing = StandIn::start(move |_, _| Reply::status(403, quoting.clone())).await;
+    for (code, endpoint) in [(77, refusing.url()), (75, "http://127.0.0.1:1".into()), (77, moto.url())] {
+        let prefix = if endpoint == moto.url() { "nowhere" } else { &prefix };
+        ask_aws(&bench, prefix, &endpoint);
+        bench.fails(code, &["sync", "p"]).await;
+    }
+    ask_aws(&bench, &prefix, &moto.url());
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+        bench.sankofa = std::mem::take(&mut bench.sankofa).without(name);
+    }
+    let made =
+        [bench.marks.word("key by STS", Mark::Secret), bench.marks.word("session by STS", Mark::Secret)];
+    let sts = sts(&made[0], &made[1]).await;
+    let (given, token) = (tempfile::tempdir().unwrap(), bench.marks.word("web identity", Mark::Secret));
+    let file = given.path().join("token");
+    std::fs::write(&file, format!("header.{token}.signature")).unwrap();
+    bench.set("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap());
+    bench.set("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/rows");
+    bench.set("AWS_ENDPOINT_URL_STS", &sts.url());
+    bench.ok(&["sync", "p"]).await;
+    assert!(sts.asked()[0].body.contains(&token), "STS was not asked");
+    bench.set("AWS_ENDPOINT_URL_STS", &refusing.url());
+    bench.fails(77, &["sync", "p"]).await;
+
+    bench.gathers().await;
+    bench.evidence.add("access log of AWS", moto.log());
+    assert!(bench.evidence.has("access log of AWS", "POST /"), "moto was not asked");
+    bench.is_clean();
 }

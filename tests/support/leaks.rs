@@ -22,6 +22,10 @@ use super::b2::B2;
 use super::database::Database;
 use super::runner::Finished;
 use super::server::Server;
+use super::stand_in::Asked;
+
+/// Headers in which a login goes to whom it is for, and which no access log has.
+const LOGINS: [&str; 2] = ["authorization", "x-amz-security-token"];
 
 /// What kind of thing a mark stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +160,12 @@ impl Evidence {
         self.add(format!("stderr of {}", run.args.join(" ")), run.stderr.as_bytes());
     }
 
+    /// The result file of a run of `what` in the project `folder`.
+    pub fn result(&mut self, what: &str, folder: &Path) {
+        let bytes = fs::read(folder.join("result.json")).unwrap_or_default();
+        self.add(format!("result file of {what}"), bytes);
+    }
+
     /// Every file below `folder`, its name, and what it unpacks to.
     pub fn folder(&mut self, what: &str, folder: &Path) {
         for path in files(folder) {
@@ -203,6 +213,16 @@ impl Evidence {
             format!("{} {} {}", call.path, call.json, headers.collect::<Vec<_>>().join("; "))
         });
         self.add("access log of B2", lines.collect::<Vec<_>>().join("\n"));
+    }
+
+    /// What a stand-in was asked: lines, bodies, and headers but those that are the login itself.
+    pub fn asked(&mut self, what: &str, asked: &[Asked]) {
+        for one in asked {
+            let shown = one.headers.iter().filter(|(name, _)| !LOGINS.contains(&name.as_str()));
+            let headers: Vec<String> = shown.map(|(name, value)| format!("{name}: {value}")).collect();
+            let text = format!("{}\n{}\n\n{}", one.line, headers.join("\n"), one.body);
+            self.add(format!("access log of {what}"), text);
+        }
     }
 
     /// What a watch has seen.

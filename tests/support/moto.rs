@@ -1,10 +1,12 @@
 //! An AWS of our own: moto's server, for Secrets Manager and STS.
 //!
 //! In:    the packages of the test bed.
-//! Out:   an address, and secrets in it; tests are kept apart by the prefix of their names.
+//! Out:   an address, and secrets in it; tests are kept apart by the prefix of their names; its access log.
 //! Holds: one server a test process, which ends with it, however that ends; where it is missing a test
 //!        says so loudly and ends; in CI that is a failure.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub const REGION: &str = "eu-west-1";
 #[derive(Clone, Copy, Debug)]
 pub struct Moto {
     port: u16,
+    /// What it writes, a line a request; without a name, so it is gone with the processes.
+    log: &'static File,
 }
 
 impl Moto {
@@ -52,13 +56,14 @@ impl Moto {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
         command.args(["-c", SERVER, &port.to_string()]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let log: &'static File = Box::leak(Box::new(tempfile::tempfile().expect("a file")));
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log.try_clone().expect("a file"));
         let mut child = command.spawn().expect("starting moto");
         // Held open until this process ends; nobody else has it.
         std::mem::forget(child.stdin.take());
         for _ in 0..1200 {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Some(Moto { port });
+                return Some(Moto { port, log });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -68,6 +73,13 @@ impl Moto {
     /// Its address.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its access log so far.
+    pub fn log(&self) -> Vec<u8> {
+        let mut text = vec![0; self.log.metadata().map_or(0, |about| about.len() as usize)];
+        self.log.read_exact_at(&mut text, 0).expect("the log of moto");
+        text
     }
 
     /// Creates a secret.
