@@ -101,6 +101,7 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, signals: Signals, ignored:
         opened: Default::default(),
         shown,
         base: ending.base.clone(),
+        class: cli.command.class(),
     };
     let done = ending.watch(signals, cli.command.deadline()).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -1,6 +1,5 @@
 -- Class `backup`, on each database that is backed up: read all of it, change nothing. Run it in that database
--- (here: hr) as a superuser. From 14 on; on 13 there is no pg_read_all_data: GRANT SELECT on all tables and
--- sequences and USAGE on all schemas instead.
+-- (here: hr) as a superuser. From 14 on; on 13 there is no pg_read_all_data: backup-13.sql.
 CREATE ROLE sankofa_backup LOGIN PASSWORD 'change-me';
 GRANT CONNECT ON DATABASE hr TO sankofa_backup;
 GRANT pg_read_all_data TO sankofa_backup;

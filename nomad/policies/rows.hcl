@@ -1,5 +1,6 @@
 # Vault policy of class rows: extract, validate, load, sync. No backup key, no age_identity.
-# Made by `sankofa secrets policy --class rows` for the example project of DESIGN.md: print your own.
+# Made by `sankofa secrets policy --class rows` for the example project of DESIGN.md, with a database
+# user of its own for each class (docs/vault.md, 4): print your own.
 # Give it with token_no_default_policy=true.
 path "airflow/data/connections/alerts" { capabilities = ["read"] }
 path "airflow/data/connections/hr_db" { capabilities = ["read"] }

@@ -2,11 +2,12 @@
 
 use super::Context;
 use super::arguments::{RunId, duration};
-use super::record;
+use super::{open, record};
 use crate::backup::ping::{Event, Ping};
 use crate::backup::run::{self, Hands, Request};
 use crate::ledger::records;
 use crate::report::Report;
+use crate::secret::Asked;
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -65,6 +66,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         shown: &context.shown,
         variables: &context.variables,
     };
+    let mut needed = open::of_backups(&project, request.database);
+    needed.push(Asked::Connection(&request.database.connection));
+    resolver.fetch_ahead(&needed).await;
     let ping = ping(&args, context)?;
     let on_stop = ping.clone();
     let _told = context.stop.on_stop(async move { tell(on_stop.as_ref(), Event::Failure).await });

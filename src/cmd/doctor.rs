@@ -2,10 +2,12 @@
 
 use super::Context;
 use crate::config::model::{Pipeline, Project};
+use crate::config::needs::{self, Class, Needed};
 use crate::config::{load_pipeline, pipeline_names};
 use crate::doctor::{Diagnosis, examine, examine_backups};
 use crate::error::{Failure, classify};
 use crate::report::Report;
+use crate::secret::Resolver;
 
 /// Try every connection, privilege and version that a run would need, now
 #[derive(clap::Args, Debug)]
@@ -36,17 +38,31 @@ pub enum Purpose {
 /// The most serious finding.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
-    let resolver = context.resolver(&project)?;
     let mut diagnosis = Diagnosis { findings: Vec::new() };
     if args.purpose != Some(Purpose::Backup) {
         let pipelines = pipelines(&args, &project, context)?;
+        let read: Vec<&Pipeline> = pipelines.iter().filter_map(|(_, one)| one.as_ref().ok()).collect();
+        let resolver = context.resolver(&project)?;
+        fetch(&needs::all(&project, read.iter().copied()), &[Class::Rows], &resolver).await;
         diagnosis = examine(&project, &pipelines, &resolver).await;
     }
     if args.pipelines.is_empty() && args.purpose != Some(Purpose::Rows) {
+        let resolver = context.resolver_of(&project, Class::Backup)?;
+        fetch(&needs::all(&project, []), &[Class::Backup, Class::Drill], &resolver).await;
         let backups = examine_backups(&project, &resolver, &context.variables, args.fix).await;
         diagnosis.findings.extend(backups.findings);
     }
     Ok(report(&diagnosis, diagnosis.failure(), context))
+}
+
+/// Asks side by side for what is tried of these classes: not receivers of notices, nor servers of `coverage`.
+async fn fetch(needed: &[Needed], classes: &[Class], resolver: &Resolver) {
+    let is_tried = |(what, purpose): &(String, needs::Purpose)| {
+        let is_left = *purpose == needs::Purpose::Receiver || what == "coverage";
+        !is_left && purpose.classes().iter().any(|class| classes.contains(class))
+    };
+    let tried = needed.iter().filter(|one| one.uses.iter().any(is_tried));
+    resolver.fetch_ahead(&tried.map(Needed::asked).collect::<Vec<_>>()).await;
 }
 
 type Pipelines = Vec<(String, Result<Pipeline, Failure>)>;

@@ -2,8 +2,8 @@
 
 use super::Context;
 use super::arguments::RunId;
-use super::record;
 use super::restore::{How, moment, phases, tools};
+use super::{open, record};
 use crate::backup::drill::{judge, keep, measured, of_run};
 use crate::backup::drills::{Drilled, SCHEMA};
 use crate::backup::restore::choose::Choice;
@@ -18,7 +18,7 @@ use crate::config::model::{Database, Project};
 use crate::error::{Failure, classify};
 use crate::ledger::records;
 use crate::report::{Report, Status, duration as words, grouped};
-use crate::secret::Resolver;
+use crate::secret::{Asked, Resolver};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_postgres::Client;
@@ -54,6 +54,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
     let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
+    let mut needed = open::of_backups(&project, database);
+    needed.extend(project.drill.as_deref().map(Asked::Connection));
+    needed.extend(open::identities(database, &args.how.identity_files));
+    resolver.fetch_ahead(&needed).await;
     let started_at = Timestamp::now();
     let mut noted = false;
     let done = drill(&args, context, (&project, database), &resolver, &mut noted).await;

@@ -37,6 +37,7 @@ pub mod man;
 
 use crate::config::Files;
 use crate::config::model::{Pipeline, Project};
+use crate::config::needs::Class;
 use crate::error::Failure;
 use crate::progress::{Progress, Shown};
 use crate::report::Report;
@@ -103,6 +104,8 @@ pub struct Context {
     pub shown: Shown,
     /// What is known of the result before the command starts.
     pub base: Report,
+    /// Whose privileges the command has.
+    pub class: Class,
 }
 
 impl Context {
@@ -144,7 +147,15 @@ impl Context {
     /// # Errors
     /// As [`open::resolver`].
     pub fn resolver(&self, project: &Project) -> Result<Resolver, Failure> {
-        self.opened.resolver(project, &self.stop)
+        self.resolver_of(project, self.class)
+    }
+
+    /// The same for another class, where a command does the work of several.
+    ///
+    /// # Errors
+    /// As [`open::resolver`].
+    pub fn resolver_of(&self, project: &Project, class: Class) -> Result<Resolver, Failure> {
+        self.opened.resolver(project, class, &self.stop)
     }
 
     /// Starts showing how far `what` is, such as `extracting hr`.
@@ -181,6 +192,17 @@ impl Command {
         };
         base.extra.extend(database.map(|name| ("database".to_owned(), name.clone().into())));
         base
+    }
+
+    /// Whose privileges it has.
+    pub fn class(&self) -> Class {
+        match self {
+            Command::Backup(_) | Command::Backups(_) => Class::Backup,
+            Command::Restore(_) | Command::Drill(_) => Class::Drill,
+            Command::Doctor(args) if args.purpose == Some(doctor::Purpose::Backup) => Class::Backup,
+            Command::Secrets(args) => args.class(),
+            _ => Class::Rows,
+        }
     }
 
     /// How long it may run, from the start of the process.

@@ -2,8 +2,8 @@
 
 use super::Context;
 use super::arguments::{SelectArgs, StepArgs};
-use crate::config::model::{AwsPlace, FilesPlace, Pipeline, Project, SecretPlace};
-use crate::config::needs::{HMAC_KEY, masks_by_hmac};
+use crate::config::model::{AwsPlace, Database, FilesPlace, Pipeline, Project, SecretPlace};
+use crate::config::needs::{Class, HMAC_KEY, masks_by_hmac};
 use crate::error::Failure;
 use crate::etl::plan::Wishes;
 use crate::etl::run::{Hands, Request};
@@ -12,6 +12,7 @@ use crate::secret::aws::{Ambient, SecretsManager, Settings, Who};
 use crate::secret::vault::Vault;
 use crate::secret::{Asked, Environment, Files, Place, Resolver};
 use crate::stop::{Registration, StopSignal};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A project and one of its pipelines, resolved, and where its secrets are asked for.
@@ -24,20 +25,28 @@ pub struct Open {
     pub resolver: Resolver,
 }
 
-/// The places that a command has opened, to be closed at its end.
+/// The places that a command has opened, to be closed at its end: by class, since each may have users of
+/// its own.
 #[derive(Default)]
-pub struct Opened(Mutex<Vec<(Resolver, Registration)>>);
+pub struct Opened(Mutex<Vec<(Class, Resolver, Registration)>>);
 
 impl Opened {
-    /// Where the secrets of `project` are asked for; closed when the command ends, or is asked to stop.
+    /// Where the secrets of `project` are asked for, the same each time; closed when the command ends, or
+    /// is asked to stop.
     ///
     /// # Errors
     /// As [`resolver`].
-    pub fn resolver(&self, project: &Project, stop: &StopSignal) -> Result<Resolver, Failure> {
-        let resolver = resolver(project)?;
+    pub fn resolver(&self, project: &Project, class: Class, stop: &StopSignal) -> Result<Resolver, Failure> {
+        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_class = |place: &SecretPlace| matches!(place, SecretPlace::Vault(place) if !place.dynamic_by_class.is_empty());
+        let is_same = |of: Class| of == class || !project.secrets.iter().any(by_class);
+        if let Some((_, resolver, _)) = opened.iter().find(|(of, ..)| is_same(*of)) {
+            return Ok(resolver.clone());
+        }
+        let resolver = resolver(project, class)?;
         let closing = resolver.clone();
         let on_stop = stop.on_stop(async move { closing.close().await });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((resolver.clone(), on_stop));
+        opened.push((class, resolver.clone(), on_stop));
         Ok(resolver)
     }
 
@@ -66,23 +75,21 @@ impl Opened {
 
     fn all(&self) -> Vec<Resolver> {
         let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.iter().map(|(resolver, _)| resolver.clone()).collect()
+        opened.iter().map(|(_, resolver, _)| resolver.clone()).collect()
     }
 }
 
-/// Where the secrets of `project` are asked for. A command takes it from [`Context::resolver`], which
-/// closes it at the end.
+/// Where the secrets of `project` are asked for by `class`. A command takes it from
+/// [`Context::resolver`], which closes it at the end.
 ///
 /// # Errors
 /// 78 for a place that this build cannot ask.
-pub fn resolver(project: &Project) -> Result<Resolver, Failure> {
+pub fn resolver(project: &Project, class: Class) -> Result<Resolver, Failure> {
     let places = project.secrets.iter().map(|place| match place {
         SecretPlace::Environment => Ok(Arc::new(Environment::process()) as Arc<dyn Place>),
         SecretPlace::Files(files) => Ok(file_place(files)),
         SecretPlace::AwsSecretsManager(place) => Ok(aws_place(place)),
-        SecretPlace::Vault(settings) => {
-            Ok(Arc::new(Vault::new(settings.as_ref().clone())?) as Arc<dyn Place>)
-        }
+        SecretPlace::Vault(place) => Ok(Arc::new(Vault::new(place.of_class(class))?) as Arc<dyn Place>),
     });
     Ok(Resolver::new(places.collect::<Result<_, _>>()?))
 }
@@ -110,12 +117,31 @@ pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
     Ok(Open { project, pipeline, resolver })
 }
 
+/// The warehouse, if there is one.
+fn warehouse(project: &Project) -> Option<Asked<'_>> {
+    project.warehouse.as_ref().map(|warehouse| Asked::Connection(&warehouse.connection))
+}
+
+/// What every command about the backups of `database` asks for: the store's key, and the warehouse, where
+/// it is noted.
+pub fn of_backups<'a>(project: &'a Project, database: &'a Database) -> Vec<Asked<'a>> {
+    let store = database.place.connection().map(Asked::Connection);
+    store.into_iter().chain(warehouse(project)).collect()
+}
+
+/// What opens the backups of `database`, unless files do.
+pub fn identities<'a>(database: &'a Database, files: &[PathBuf]) -> impl Iterator<Item = Asked<'a>> {
+    let named: &[String] = if files.is_empty() { &database.identities } else { &[] };
+    named.iter().map(|name| Asked::Variable(name))
+}
+
 impl Open {
     /// Asks, side by side, for all that reading the source into the warehouse needs.
     pub async fn fetch_for_reading(&self) {
         let key = masks_by_hmac(&self.project, [&self.pipeline]).then_some(Asked::Variable(HMAC_KEY));
         let source = Asked::Connection(&self.pipeline.source);
-        let needed: Vec<_> = std::iter::once(source).chain(self.warehouse()).chain(key).collect();
+        let warehouse = warehouse(&self.project);
+        let needed: Vec<_> = std::iter::once(source).chain(warehouse).chain(key).collect();
         self.resolver.fetch_ahead(&needed).await;
     }
 
@@ -123,12 +149,8 @@ impl Open {
     pub async fn fetch_for_loading(&self) {
         let stage = self.project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
         let identity = stage.and_then(|stage| stage.identity.as_deref()).map(Asked::Variable);
-        let needed: Vec<_> = self.warehouse().into_iter().chain(identity).collect();
+        let needed: Vec<_> = warehouse(&self.project).into_iter().chain(identity).collect();
         self.resolver.fetch_ahead(&needed).await;
-    }
-
-    fn warehouse(&self) -> Option<Asked<'_>> {
-        self.project.warehouse.as_ref().map(|warehouse| Asked::Connection(&warehouse.connection))
     }
 
     /// What the run needs of this process.

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::arguments::duration;
+use super::open;
 use crate::backup::restore::apply::Manner;
 use crate::backup::restore::choose::Choice;
 use crate::backup::restore::fill::{Hands, Restored, Wish, list, restore};
@@ -17,7 +18,7 @@ use crate::config::model::Database;
 use crate::error::Failure;
 use crate::pg::tool::{Program, Tools, folders};
 use crate::report::{Report, duration as words, grouped, size};
-use crate::secret::Resolver;
+use crate::secret::{Asked, Resolver};
 use crate::table::TableName;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -140,6 +141,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
     let wish = wish(&args)?;
+    let store = database.place.connection().into_iter().chain(args.into.as_deref()).map(Asked::Connection);
+    let needed: Vec<Asked<'_>> = store.chain(open::identities(database, &args.how.identity_files)).collect();
+    resolver.fetch_ahead(&needed).await;
     let opened = Opened::open(database, &project.environment, &choice(&args), &resolver).await?;
     if let Some(file) = &args.to_file {
         return write_file(&args, file, database, opened, (&resolver, context)).await;

@@ -2,10 +2,11 @@
 
 mod beyond;
 mod check;
-mod needed;
+mod grants;
 mod policy;
 
 use super::Context;
+use crate::config::needs::Class;
 use crate::report::Report;
 
 /// Where each secret that the project names is found; the policies and grants that it needs
@@ -28,6 +29,14 @@ impl Args {
         match self.action {
             Action::Check(_) => "secrets check",
             Action::Policy(_) => "secrets policy",
+        }
+    }
+
+    /// Whose privileges it has.
+    pub fn class(&self) -> Class {
+        match &self.action {
+            Action::Policy(args) => args.class.unwrap_or(Class::Rows),
+            Action::Check(_) => Class::Rows,
         }
     }
 }

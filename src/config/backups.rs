@@ -66,6 +66,16 @@ pub enum StorePlace {
     S3(Bucket),
 }
 
+impl StorePlace {
+    /// Id of the connection with its key; a directory has none.
+    pub fn connection(&self) -> Option<&str> {
+        match self {
+            StorePlace::Directory(_) => None,
+            StorePlace::B2(bucket) | StorePlace::S3(bucket) => Some(&bucket.connection),
+        }
+    }
+}
+
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Bucket {

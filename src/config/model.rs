@@ -5,7 +5,7 @@
 
 pub use super::backups::{Backups, Bucket, Codec, Database, StorePlace};
 pub use super::notify::{Occasion, Receiver};
-pub use super::places::{AwsPlace, FilesPlace, SecretPlace};
+pub use super::places::{AwsPlace, FilesPlace, SecretPlace, VaultPlace};
 pub use super::warehouse::Warehouse;
 use super::words::{write_duration, write_optional_duration};
 use crate::table::TableName;

@@ -2,6 +2,8 @@
 //!
 //! In:    nothing; `config` builds these. Out: plain values, which `cmd::open` makes places of.
 
+use super::needs::Class;
+use crate::secret::vault::Settings;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +19,28 @@ pub enum SecretPlace {
     /// Airflow's local files.
     Files(FilesPlace),
     /// HashiCorp Vault or OpenBao.
-    Vault(Box<crate::secret::vault::Settings>),
+    Vault(Box<VaultPlace>),
+}
+
+/// `vault:` of `secrets:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VaultPlace {
+    /// What holds for every class.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// By connection id, the paths that give user and password to one class each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dynamic_by_class: BTreeMap<String, BTreeMap<Class, String>>,
+}
+
+impl VaultPlace {
+    /// What holds for `class`.
+    pub fn of_class(&self, class: Class) -> Settings {
+        let mut settings = self.settings.clone();
+        let own = self.dynamic_by_class.iter().filter_map(|(id, paths)| Some((id, paths.get(&class)?)));
+        settings.dynamic.extend(own.map(|(id, path)| (id.clone(), path.clone())));
+        settings
+    }
 }
 
 /// `files:` of `secrets:`.

@@ -2,6 +2,7 @@
 
 use super::Findings;
 use crate::config::model::{Pipeline, Project, SecretPlace, Warehouse};
+use crate::config::needs::Class;
 use crate::error::{Failure, Kind};
 use crate::etl::target;
 use crate::ledger::{self, STAGING_SCHEMA, lock, setup};
@@ -52,7 +53,7 @@ pub async fn examine(project: &Project, pipelines: &[&Pipeline], resolver: &Reso
 /// A user that Vault makes for a run and drops after it must own nothing.
 fn owner(project: &Project, warehouse: &Warehouse, findings: &mut Findings) {
     let is_leased = project.secrets.iter().any(|place| match place {
-        SecretPlace::Vault(settings) => settings.dynamic.contains_key(&warehouse.connection),
+        SecretPlace::Vault(place) => place.of_class(Class::Rows).dynamic.contains_key(&warehouse.connection),
         _ => false,
     });
     if is_leased && warehouse.owner_role.is_none() {

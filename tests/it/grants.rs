@@ -6,13 +6,19 @@ use crate::support::*;
 use age::x25519;
 use secrecy::ExposeSecret;
 
-/// The files of `docs/grants`, with the database in which each is run.
-const FILES: &[(&str, &str, &str)] = &[
-    ("source", "hr", include_str!("../../docs/grants/source.sql")),
-    ("warehouse", "warehouse", include_str!("../../docs/grants/warehouse.sql")),
-    ("backup", "hr", include_str!("../../docs/grants/backup.sql")),
-    ("drill", "postgres", include_str!("../../docs/grants/drill.sql")),
-];
+/// The files of `docs/grants` for a server of `major`, with their class and the database in which each is run.
+fn files(major: u16) -> [(&'static str, &'static str, &'static str, &'static str); 4] {
+    let backup = match major {
+        13 => include_str!("../../docs/grants/backup-13.sql"),
+        _ => include_str!("../../docs/grants/backup.sql"),
+    };
+    [
+        ("source", "rows", "hr", include_str!("../../docs/grants/source.sql")),
+        ("warehouse", "rows", "warehouse", include_str!("../../docs/grants/warehouse.sql")),
+        ("backup", "backup", "hr", backup),
+        ("drill", "drill", "postgres", include_str!("../../docs/grants/drill.sql")),
+    ]
+}
 
 const ROWS: &str = "
     CREATE TABLE department (id int PRIMARY KEY, name text, updated_at timestamptz DEFAULT clock_timestamp());
@@ -20,7 +26,7 @@ const ROWS: &str = "
     CREATE TABLE employee (id int PRIMARY KEY, name text, national_id text, department int REFERENCES department,
         updated_at timestamptz DEFAULT clock_timestamp());
     INSERT INTO employee SELECT g, 'n' || g, 'GHA-' || g, 1 FROM generate_series(1, 20) g;
-    ALTER TABLE department ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE department ENABLE ROW LEVEL SECURITY; CREATE SEQUENCE ticket;
     SELECT lo_from_bytea(4711, 'a large object')";
 
 const PIPELINE: &str = "source: src\nschema: staff\nafter: [sql/a.sql]\ntables:
@@ -49,8 +55,8 @@ impl Bench {
         server.sql("CREATE DATABASE hr").await;
         server.sql("CREATE DATABASE warehouse").await;
         sql_in(&server, "hr", ROWS).await;
-        for (_, database, sql) in FILES {
-            let on = if *database == "postgres" { &drills } else { &server };
+        for (_, _, database, sql) in files(major) {
+            let on = if database == "postgres" { &drills } else { &server };
             sql_in(on, database, sql).await;
         }
         let b2 = B2::start();
@@ -101,6 +107,21 @@ impl Bench {
         self.sankofa.run(&command.split(' ').collect::<Vec<_>>()).await
     }
 
+    /// What `secrets policy` finds that is missing in PostgreSQL for a class, and what is beyond its need.
+    async fn compared(&mut self, class: &str) -> (Vec<String>, Vec<String>) {
+        let told = self.run(&format!("secrets policy --class {class}")).await.succeeds().json();
+        let databases = told["classes"][class]["databases"].as_array().unwrap().clone();
+        assert!(!databases.is_empty(), "{told}");
+        let of = |key: &str| -> Vec<String> {
+            let lists = databases.iter().flat_map(|one| one[key].as_array().unwrap());
+            lists.map(|line| line.as_str().unwrap().to_owned()).collect()
+        };
+        let missing = of("missing");
+        let is_whole = !missing.is_empty() || told["warnings"].as_array().is_none_or(Vec::is_empty);
+        assert!(is_whole, "something was not compared: {told}");
+        (missing, of("beyond"))
+    }
+
     async fn sql(&self, database: &str, sql: &str) {
         let on = if database == "postgres" { &self.drills } else { &self.server };
         sql_in(on, database, sql).await;
@@ -139,7 +160,7 @@ const COMMANDS: &[&str] = &[
 
 #[tokio::test]
 async fn every_command_runs_under_exactly_the_grants_that_are_shipped() {
-    for major in [15, 18] {
+    for major in [13, 18] {
         let mut bench = Bench::new(major).await;
         let mut refused = Vec::new();
         for command in COMMANDS {
@@ -150,6 +171,10 @@ async fn every_command_runs_under_exactly_the_grants_that_are_shipped() {
         }
         bench.run("backups coverage").await;
         assert!(refused.is_empty(), "{major}: {}", refused.join("\n\n"));
+        for class in ["rows", "backup", "drill"] {
+            let (missing, beyond) = bench.compared(class).await;
+            assert_eq!((missing, beyond), (Vec::new(), Vec::new()), "{major} {class}");
+        }
         // The rows identity can neither restore nor read what the backup class stores.
         let rows = std::mem::take(&mut bench.sankofa).without("AIRFLOW_VAR_AGE_IDENTITY");
         let uri = format!("postgres://sankofa_rows:change-me@127.0.0.1:{}/hr", bench.server.port());
@@ -182,6 +207,9 @@ const NEEDED: &[(&str, &str, &str, &[&str])] = &[
     ("warehouse", "GRANT metabase TO marts", "sync p --full-refresh", &["staff"]),
     ("backup", "GRANT CONNECT", "backup hr", &["permission denied for database"]),
     ("backup", "GRANT pg_read_all_data", "backup hr", &["public"]),
+    ("backup", "GRANT USAGE ON SCHEMA", "backup hr", &["public"]),
+    ("backup", "GRANT SELECT ON ALL TABLES", "backup hr", &["department"]),
+    ("backup", "GRANT SELECT ON ALL SEQUENCES", "backup hr", &["ticket"]),
     ("backup", "BYPASSRLS", "backup hr", &["department"]),
     ("backup", "LARGE OBJECT", "backup hr", &["large object"]),
     ("drill", "CREATEDB", "drill hr --no-owner --run {n}", &["CREATEDB"]),
@@ -198,9 +226,33 @@ fn taken(line: &str) -> String {
     }
 }
 
+/// Words of a line that `secrets policy` has too when the line is not in force.
+const WORDS: &[&str] = &[
+    "CONNECT ON DATABASE",
+    "USAGE ON SCHEMA",
+    "pg_read_all_stats",
+    "department",
+    "employee",
+    "national_id",
+    "BYPASSRLS",
+    "CREATE ON DATABASE",
+    "marts",
+    "metabase",
+    "pg_read_all_data",
+    "ALL TABLES",
+    "ALL SEQUENCES",
+    "LARGE OBJECT",
+    "CREATEDB",
+];
+
 #[tokio::test]
-async fn each_grant_that_is_taken_away_is_77_and_named() {
-    let mut bench = Bench::new(17).await;
+async fn each_grant_that_is_taken_away_is_77_and_named_and_secrets_policy_finds_it() {
+    each_grant_is_needed(17, &["source", "warehouse", "backup", "drill"]).await;
+    each_grant_is_needed(13, &["backup"]).await;
+}
+
+async fn each_grant_is_needed(major: u16, of: &[&str]) {
+    let mut bench = Bench::new(major).await;
     for command in ["sync p", "backup hr", "drill hr --no-owner"] {
         bench.run(command).await.succeeds();
     }
@@ -209,23 +261,29 @@ async fn each_grant_that_is_taken_away_is_77_and_named() {
         "source: src\nschema: other\ntables: {public.employee: {mode: full_refresh}}\n",
     );
     let mut wrong = Vec::new();
-    for (file, database, sql) in FILES {
+    for (file, class, database, sql) in files(major).into_iter().filter(|(file, ..)| of.contains(file)) {
         let gives = |line: &&str| line.starts_with("GRANT ") || line.starts_with("ALTER ROLE ");
         for line in
             sql.lines().filter(gives).filter(|line| !FOR_READERS.iter().any(|other| line.starts_with(other)))
         {
-            let needed = NEEDED.iter().find(|(of, start, ..)| of == file && line.contains(start));
+            let needed = NEEDED.iter().find(|(of, start, ..)| *of == file && line.contains(start));
             let Some((_, _, command, words)) = needed else { panic!("{file}: no command needs: {line}") };
             bench.sql(database, &taken(line)).await;
             let done = bench.run(command).await;
+            let (missing, _) = bench.compared(class).await;
             bench.sql(database, line).await;
+            let is_found =
+                |missing: &str| WORDS.iter().all(|word| !line.contains(word) || missing.contains(word));
+            if missing.len() != 1 || !is_found(&missing[0]) {
+                wrong.push(format!("{file}: without {line}\nsecrets policy finds missing: {missing:#?}"));
+            }
             let names = words.iter().all(|word| done.stderr.contains(word));
             if done.code() != Some(77) || !names {
                 wrong.push(format!("{file}: without {line}\nwanted 77 and {words:?}\n{}", done.told()));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(wrong.is_empty(), "{major}: {}", wrong.join("\n\n"));
     for command in ["sync p", "sync q", "backup hr", "drill hr --no-owner --run {n}"] {
         bench.run(command).await.succeeds();
     }

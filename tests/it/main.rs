@@ -38,6 +38,7 @@ mod s3;
 mod secrets_aws;
 mod secrets_check;
 mod secrets_files;
+mod secrets_once;
 mod secrets_vectors;
 mod signals;
 mod status;

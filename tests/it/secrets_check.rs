@@ -1,6 +1,7 @@
 //! `sankofa secrets check`: where each id is found, what kind, how long, what it opens beyond its need.
 
 use crate::support::moto::{Moto, REGION};
+use crate::support::vault::VaultServer;
 use crate::support::*;
 
 const PIPELINE: &str =
@@ -63,6 +64,58 @@ async fn a_role_with_what_it_needs_and_no_more_opens_nothing_beyond() {
     let sankofa = sankofa.connection_uri("hr_db", &uri).env("AIRFLOW_VAR_HMAC_KEY", "0123456789abcdef");
     let report = sankofa.run(&["secrets", "check", "hr_db"]).await.succeeds().json();
     assert_eq!(entry(&report, "hr_db")["beyond"], serde_json::json!([]), "{report}");
+}
+
+#[tokio::test]
+async fn what_a_login_may_do_in_vault_beyond_the_need_of_the_project_is_told() {
+    let Some(vault) = VaultServer::shared().await else { return };
+    let database = Server::major(16).fresh_database("beyond").await;
+    let mount = vault.kv(2).await;
+    for id in ["hr_db", "warehouse", "alerts", "payroll"] {
+        let uri = database.connection_uri();
+        vault.write((&mount, 2), &format!("connections/{id}"), serde_json::json!({"conn_uri": uri})).await;
+    }
+    let key = serde_json::json!({"value": "0123456789abcdef"});
+    vault.write((&mount, 2), "variables/hmac_key", key).await;
+    let line = |path: &str, word: &str| format!("path \"{path}\" {{ capabilities = [\"{word}\"] }}\n");
+    let read = |path: &str| line(&format!("{mount}/data/{path}"), "read");
+    let exact: String =
+        ["connections/hr_db", "connections/warehouse", "connections/alerts", "variables/hmac_key"]
+            .map(read)
+            .concat()
+            + &line("auth/token/renew-self", "update")
+            + &line("auth/token/lookup-self", "read");
+    let shown = line("sys/internal/ui/resultant-acl", "read");
+    let wide = read("connections/*") + &line(&format!("{mount}/metadata/*"), "list");
+    let yaml = format!(
+        "version: 1\nsecrets: [{{vault: {{address: \"{}\", mount: {mount}, auth: {{token: {{}}}}}}}}]\n\
+         warehouse: {{connection: warehouse}}\nnotify: [{{webhook: {{connection: alerts}}, when: [failure]}}]\n",
+        vault.address
+    );
+    for (policy, beyond) in [
+        (format!("{exact}{shown}"), serde_json::json!([])),
+        (
+            format!("{exact}{wide}{shown}"),
+            serde_json::json!([
+                format!("read on {mount}/data/connections/*"),
+                format!("list on {mount}/metadata/*")
+            ]),
+        ),
+        (exact.clone(), serde_json::json!("unknown")),
+    ] {
+        let token = vault.token(&[&vault.policy(&policy).await], "1h", "1h").await;
+        let sankofa = Sankofa::new()
+            .file("sankofa.yaml", &yaml)
+            .file("pipelines/hr.yaml", PIPELINE)
+            .env("VAULT_TOKEN", &token);
+        let report = sankofa.run(&["secrets", "check"]).await.succeeds().json();
+        assert_eq!(entry(&report, "alerts")["for"], serde_json::json!(["notify by webhook"]));
+        let found = &report["places"][0]["beyond"];
+        match beyond.as_str() {
+            Some(word) => assert!(found.as_str().unwrap().starts_with(word), "{found}"),
+            None => assert_eq!(found, &beyond),
+        }
+    }
 }
 
 #[tokio::test]

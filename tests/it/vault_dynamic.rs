@@ -232,6 +232,60 @@ async fn a_full_refresh_under_leased_users_leaves_no_role_and_no_lease_and_the_g
     assert!(doctor.stdout.contains("owner_role"), "{}", doctor.told());
 }
 
+/// One connection, which both classes open: only the group of `backup` may read table `payroll`.
+#[tokio::test]
+async fn each_class_has_the_user_of_its_own_path_for_a_connection_that_both_open() {
+    let Some(bed) = Bed::new(17, "GRANT pg_monitor TO {group}").await else { return };
+    if !has_clients(17) {
+        return;
+    }
+    let (group, name) = (bed.group.clone(), bed.database.name().to_owned());
+    let keepers = bed.database.server().role("dyn_keepers", "").await;
+    let admin = "SELECT member::regrole::text FROM pg_auth_members WHERE roleid = '{}'::regrole LIMIT 1";
+    let admin = bed.database.value(&admin.replace("{}", &group)).await;
+    bed.database
+        .sql(&format!(
+            "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE TABLE payroll (id int);
+             GRANT SELECT ON a TO {group}; GRANT CREATE ON DATABASE {name} TO {group};
+             GRANT {keepers} TO {admin} WITH ADMIN OPTION; GRANT pg_read_all_data TO {keepers}"
+        ))
+        .await;
+    let rows = bed.role("rows", "1h", "1h").await;
+    let bed = Bed { group: keepers, ..bed };
+    let backup = bed.role("backup", "1h", "1h").await;
+    let uri = bed.database.connection_uri();
+    bed.vault.write((&bed.mount, 2), "connections/warehouse", json!({ "conn_uri": uri })).await;
+    let auth = format!("{{token: {{file: {}}}}}", file(ROOT).display());
+    let both = format!("src: {{rows: {rows}, backup: {backup}}}");
+    let sankofa = bed
+        .project(&auth, &both)
+        .file("pipelines/p.yaml", "source: src\nschema: p\ntables: {public.a: {mode: full_refresh}}\n");
+    let recipient = age::x25519::Identity::generate().to_public();
+    let yaml = sankofa.read("sankofa.yaml");
+    sankofa.write(
+        "sankofa.yaml",
+        format!(
+            "{yaml}stores: {{here: {{directory: store}}}}\nwarehouse: {{connection: warehouse}}\n\
+         backups: {{databases: {{hr: {{connection: src, store: here, encrypt_to: [{recipient}]}}}}}}\n"
+        ),
+    );
+    let programs = client_program(17, "pg_dump").parent().unwrap().display().to_string();
+    let sankofa = sankofa.env("SANKOFA_PG_BIN", &programs);
+    sankofa.run(&["sync", "p"]).await.succeeds();
+    sankofa.run(&["backup", "hr", "--skip-globals"]).await.succeeds();
+    sankofa.run(&["doctor"]).await.succeeds();
+    let told = sankofa.run(&["secrets", "policy"]).await.succeeds().json();
+    let has = |class: &str, path: &str| told["classes"][class]["policies"][0]["paths"].get(path).is_some();
+    assert!(has("rows", &rows) && !has("rows", &backup) && !has("drill", &backup), "{told}");
+    assert!(has("backup", &backup) && !has("backup", &rows), "{told}");
+    // One path for both: its user has the rights of one of them.
+    sankofa.write("sankofa.yaml", sankofa.read("sankofa.yaml").replace(&both, &format!("src: {rows}")));
+    let done = sankofa.run(&["backup", "hr", "--skip-globals"]).await.exits(77);
+    assert!(done.stderr.contains("payroll"), "{}", done.told());
+    let told = sankofa.run(&["secrets", "policy"]).await.succeeds().json();
+    assert!(told["warnings"].to_string().contains("in classes rows and backup"), "{told}");
+}
+
 #[tokio::test]
 async fn a_signal_gives_the_users_back_too() {
     let Some(bed) = Bed::new(17, "GRANT pg_monitor TO {group}").await else { return };

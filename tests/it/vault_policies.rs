@@ -141,9 +141,32 @@ async fn every_line_of_the_backup_policy_is_needed_and_that_of_drill_reads_the_i
 
 #[tokio::test]
 async fn the_shipped_policies_are_those_of_the_example_project() {
-    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/design");
-    let sankofa = Sankofa::new().env("VAULT_ADDR", "http://127.0.0.1:1").env("ROLE_ID", "rows");
-    let printed = sankofa.run(&["secrets", "policy", "--project", project]).await.succeeds().json();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/design");
+    let mut sankofa = Sankofa::new().env("VAULT_ADDR", "http://127.0.0.1:1").env("ROLE_ID", "rows");
+    for file in ["sankofa.yaml", "pipelines/hr.yaml", "sql/hr_marts.sql"] {
+        sankofa = sankofa.file(file, std::fs::read(format!("{folder}/{file}")).unwrap());
+    }
+    let printed = sankofa.run(&["secrets", "policy"]).await.succeeds().json();
+    let warned = printed["warnings"].to_string();
+    assert!(
+        warned
+            .contains("the user of hr_db comes from database/creds/sankofa-rows in classes rows and backup"),
+        "{warned}"
+    );
+    // As the policies are shipped: a user of its own for each class.
+    let own = "hr_db: {rows: database/creds/sankofa-rows, backup: database/creds/sankofa-backup}";
+    sankofa.write(
+        "sankofa.yaml",
+        sankofa.read("sankofa.yaml").replace("hr_db: database/creds/sankofa-rows", own),
+    );
+    let printed = sankofa.run(&["secrets", "policy"]).await.succeeds().json();
+    assert_eq!(printed["warnings"].as_array().map_or(0, Vec::len), 0, "{printed}");
+    let grants = printed["classes"].to_string();
+    assert!(
+        !grants.contains("TEMPORARY") && grants.contains("pg_read_all_stats TO sankofa_rows"),
+        "{grants}"
+    );
+    assert!(!grants.contains("pg_read_all_stats TO sankofa_backup"), "{grants}");
     for class in ["rows", "backup", "drill"] {
         let file = format!("{}/nomad/policies/{class}.hcl", env!("CARGO_MANIFEST_DIR"));
         let shipped = std::fs::read_to_string(&file).unwrap_or_default();

@@ -321,6 +321,8 @@ pub enum Reply {
     Json(u16, Value),
     /// A header more than [`Reply::Json`].
     With(u16, &'static str, String, Value),
+    /// [`Reply::Json`], once so many requests in all have come; 500 when they do not.
+    Together(usize, u16, Value),
     /// A body without end, of which the header says this many bytes.
     Endless(u64),
     /// Nothing, for ever.
@@ -386,6 +388,14 @@ async fn serve(
         Reply::Endless(length) => return endless(stream, length).await,
         Reply::Bytes(bytes) => bytes,
         Reply::Json(status, body) => json_answer(status, "", &body),
+        Reply::Together(count, status, body) => {
+            let mut waited = 0;
+            while asked.lock().expect("unpoisoned").len() < count && waited < 1500 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                waited += 1;
+            }
+            json_answer(if waited < 1500 { status } else { 500 }, "", &body)
+        }
         Reply::With(status, name, value, body) => json_answer(status, &format!("{name}: {value}\r\n"), &body),
     };
     let _ = stream.write_all(&bytes).await;

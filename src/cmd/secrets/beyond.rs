@@ -5,13 +5,14 @@
 //! Holds: PostgreSQL's catalog and B2's login are asked, nothing is changed.
 //! Not here: what the identity that asks a place may read there ([`crate::secret::Place::beyond`]).
 
-use super::needed::{Needed, Purpose};
 use crate::config::model::{Bucket, StorePlace};
+use crate::config::needs::{Needed, Purpose};
 use crate::error::classify;
 use crate::pg::connect::{SessionOptions, connect};
 use crate::pg::session::Session;
 use crate::secret::{Beyond, Connection};
 use crate::store::b2::B2;
+use crate::table::TableName;
 use anyhow::Result;
 
 const NAME: &str = concat!("sankofa/", env!("CARGO_PKG_VERSION"), " secrets check");
@@ -31,13 +32,13 @@ const B2_NEEDS: &[&str] = &[
 /// What `connection` opens beyond the uses of `needed`.
 pub(super) async fn of(connection: &Connection, needed: &Needed) -> Beyond {
     let bucket = needed.uses.iter().find_map(|(_, purpose)| match purpose {
-        Purpose::Bucket(StorePlace::B2(bucket)) => Some(Ok(bucket)),
-        Purpose::Bucket(_) => Some(Err(())),
+        Purpose::Bucket(StorePlace::B2(bucket)) | Purpose::Prune(StorePlace::B2(bucket)) => Some(Ok(bucket)),
+        Purpose::Bucket(_) | Purpose::Prune(_) | Purpose::Receiver => Some(Err(())),
         _ => None,
     });
     let found = match bucket {
         Some(Ok(bucket)) => b2(connection, bucket).await,
-        Some(Err(())) => return Beyond::Unknown(None), // S3 tells nobody what a key may do
+        Some(Err(())) => return Beyond::Unknown(None), // S3 and receivers tell nobody what a key may do
         None => postgres(connection, needed).await,
     };
     found.map_or_else(|why| Beyond::Unknown(Some(classify(&why).what)), Beyond::Known)
@@ -72,15 +73,17 @@ const TABLES: &str = "SELECT n.nspname::text, c.relname::text, \
     WHERE c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
         AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')";
 
+/// Whether row security would hide rows of a table that is read: only BYPASSRLS reads all of them.
+const HIDDEN: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+    ON n.oid = c.relnamespace JOIN ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS t (s, r) \
+    ON t.s = n.nspname AND t.r = c.relname WHERE c.relrowsecurity)";
+
 async fn postgres(connection: &Connection, needed: &Needed) -> Result<Vec<String>> {
     let options = SessionOptions::named(NAME).set("default_transaction_read_only", "on");
     let session = connect(connection, &options).await?;
-    let has = |wanted: fn(&Purpose) -> bool| needed.uses.iter().any(|(_, purpose)| wanted(purpose));
-    let (loads, dumps, drills) = (
-        has(|purpose| *purpose == Purpose::Warehouse),
-        has(|purpose| *purpose == Purpose::Backup),
-        has(|purpose| *purpose == Purpose::Drill),
-    );
+    let [loads, dumps, drills] = [Purpose::Warehouse, Purpose::Backup, Purpose::Drill]
+        .map(|wanted| needed.is_for(|purpose| *purpose == wanted));
+    let read = read(needed);
     let asked = session.client.query_one(ROLE, &[]).await;
     let row = asked.map_err(|error| session.failure(error, "cannot ask what the role may do"))?;
     let attributes = [
@@ -88,7 +91,7 @@ async fn postgres(connection: &Connection, needed: &Needed) -> Result<Vec<String
         (row.try_get(1)?, "CREATEROLE", false),
         (row.try_get(2)?, "REPLICATION", false),
         (row.try_get(3)?, "CREATEDB", drills),
-        (row.try_get(4)?, "BYPASSRLS", dumps || drills),
+        (row.try_get(4)?, "BYPASSRLS", dumps || drills || are_hidden(&session, &read).await?),
     ];
     let beyond = attributes.into_iter().filter(|(is, _, needs)| *is && !needs);
     let mut found: Vec<String> = beyond.map(|(_, name, _)| name.to_owned()).collect();
@@ -101,21 +104,32 @@ async fn postgres(connection: &Connection, needed: &Needed) -> Result<Vec<String
     let member: Vec<String> = row.try_get(5)?;
     found.extend(member.into_iter().filter(|name| !fits(name)).map(|name| format!("member of {name}")));
     if !loads && !drills {
-        found.extend(tables(&session, needed, dumps).await?);
+        found.extend(tables(&session, &read, dumps).await?);
     }
     session.close().await;
     Ok(found)
 }
 
+/// The tables that pipelines read.
+fn read(needed: &Needed) -> Vec<&TableName> {
+    let tables = needed.uses.iter().map(|(_, purpose)| match purpose {
+        Purpose::Source(tables) => tables.as_slice(),
+        _ => &[],
+    });
+    tables.flatten().collect()
+}
+
+async fn are_hidden(session: &Session, read: &[&TableName]) -> Result<bool> {
+    let names: (Vec<&str>, Vec<&str>) =
+        read.iter().map(|table| (table.schema.as_str(), table.name.as_str())).unzip();
+    let asked = session.client.query_one(HIDDEN, &[&names.0, &names.1]).await;
+    Ok(asked.map_err(|error| session.failure(error, "cannot ask what the role may do"))?.try_get(0)?)
+}
+
 /// Tables that may be written, and those that may be read and nobody reads.
-async fn tables(session: &Session, needed: &Needed, dumps: bool) -> Result<Vec<String>> {
+async fn tables(session: &Session, read: &[&TableName], dumps: bool) -> Result<Vec<String>> {
     let asked = session.client.query(TABLES, &[]).await;
     let rows = asked.map_err(|error| session.failure(error, "cannot ask what the role may do"))?;
-    let of_source = |(_, purpose): &'_ (String, Purpose)| match purpose {
-        Purpose::Source(tables) => tables.clone(),
-        _ => Vec::new(),
-    };
-    let read: Vec<_> = needed.uses.iter().flat_map(of_source).collect();
     let (mut writable, mut readable) = (0, 0);
     for row in &rows {
         let (schema, name): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);

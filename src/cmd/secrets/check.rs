@@ -1,9 +1,9 @@
 //! `sankofa secrets check`: where each id is found, what kind it is, how long it lives, what it opens.
 
 use super::beyond;
-use super::needed::{self, Needed};
 use crate::cmd::Context;
 use crate::config::model::Project;
+use crate::config::needs::{self, Needed};
 use crate::config::{load_pipeline, pipeline_names};
 use crate::error::{Failure, classify, most_serious, nearest_hint};
 use crate::report::lines::{columns, span};
@@ -73,11 +73,10 @@ fn wanted(args: &Args, project: &Project, context: &Context) -> anyhow::Result<V
     let mut pipelines = Vec::new();
     if project.warehouse.is_some() {
         for name in pipeline_names(&files)? {
-            let pipeline = load_pipeline(&files, project, &name)?;
-            pipelines.push((name, pipeline));
+            pipelines.push(load_pipeline(&files, project, &name)?);
         }
     }
-    let all = needed::all(project, &pipelines);
+    let all = needs::all(project, &pipelines);
     let known = |id: &&String| !all.iter().any(|one| one.id == **id);
     if let Some(unknown) = args.ids.iter().find(known) {
         let hint = nearest_hint(unknown, all.iter().map(|one| one.id.as_str()));

@@ -1,34 +1,40 @@
-//! `sankofa secrets policy`: what Vault and PostgreSQL must allow, and what differs in Vault.
+//! `sankofa secrets policy`: what Vault and PostgreSQL must allow, and what differs from what they do.
 //!
 //! Holds: what is printed is a policy as it stands (HCL), grants as its comments; with `--class` the
-//!        login of this process is compared, and nothing but paths and capabilities is asked.
+//!        login and the roles of this process are compared: paths, capabilities and the catalog are
+//!        asked, never a value; nothing is changed.
 
+use super::grants::Grant;
+use super::{beyond, grants};
 use crate::cmd::Context;
 use crate::config::model::{Pipeline, Project, SecretPlace};
-use crate::config::needs::{Class, needs};
+use crate::config::needs::{Class, Needed, Purpose, all, of_class};
 use crate::config::{load_pipeline, pipeline_names};
+use crate::error::classify;
 use crate::report::Report;
-use crate::secret::Asked;
-use crate::secret::vault::{Auth, Rights, Settings, Vault};
-use crate::table::quote;
-use serde_json::{Map, json};
-use std::collections::BTreeMap;
+use crate::secret::vault::{Settings, Vault, Wanted};
+use crate::secret::{Asked, Beyond, Place, Resolver};
+use serde_json::{Map, Value, json};
 
 /// Print the Vault policy and the grants that this project needs, and what differs from those in force
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// One class, compared with what the login of this process may do in Vault [default: all, not compared]
+    /// One class, compared with what Vault and PostgreSQL allow this process [default: all, not compared]
     #[arg(long, value_name = "CLASS")]
     pub class: Option<Class>,
 }
 
-/// By path, the one capability that is needed there.
-type Wanted = BTreeMap<String, &'static str>;
+/// What is lacking and what is too much.
+#[derive(Default)]
+struct Difference {
+    missing: Vec<String>,
+    beyond: Vec<String>,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// 78 for project files that are wrong. That Vault cannot be asked is a warning.
+/// 78 for project files that are wrong. That Vault or a server cannot be asked is a warning.
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
     let files = context.files();
     let project = context.project()?;
@@ -38,66 +44,159 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
         names.iter().map(|name| load_pipeline(&files, &project, name)).collect::<anyhow::Result<_>>()?;
     let classes = args.class.map_or(Class::ALL.to_vec(), |class| vec![class]);
     let (mut report, mut text, mut told) = (context.report(), String::new(), Map::new());
+    report.warnings.extend(shared(&project, &pipelines));
     for class in classes {
-        let grants = grants(&project, &pipelines, class);
-        let mut policies = Vec::new();
-        for settings in vaults(&project) {
-            let wanted = wanted(&project, &pipelines, settings, class);
-            text.push_str(&format!(
-                "# class {}, Vault at {}\n{}",
-                class.word(),
-                settings.address,
-                hcl(&wanted)
-            ));
-            let mut policy = json!({"address": settings.address, "paths": wanted});
-            if args.class.is_some() {
-                let (missing, beyond) = compare(&wanted, settings, &mut report).await;
-                missing.iter().for_each(|line| text.push_str(&format!("# missing in force: {line}\n")));
-                beyond.iter().for_each(|line| text.push_str(&format!("# in force beyond need: {line}\n")));
-                policy["missing"] = json!(missing);
-                policy["beyond"] = json!(beyond);
-            }
-            policies.push(policy);
-        }
+        let here = Here { project: &project, pipelines: &pipelines, class, compares: args.class.is_some() };
+        let policies = here.policies(&mut text, &mut report).await;
         text.push_str(&format!("# class {}, PostgreSQL\n", class.word()));
-        grants.iter().for_each(|line| text.push_str(&format!("# {line}\n")));
+        let databases = here.databases(context, &mut text, &mut report).await?;
         text.push('\n');
-        told.insert(class.word().to_owned(), json!({"policies": policies, "grants": grants}));
+        let sql: Vec<&Value> = databases.iter().flat_map(|one| one["grants"].as_array()).flatten().collect();
+        let class_told = json!({"policies": policies, "grants": sql, "databases": databases});
+        told.insert(class.word().to_owned(), class_told);
     }
     report.extra.insert("classes".to_owned(), told.into());
     Ok(report.for_person(text))
 }
 
-fn vaults(project: &Project) -> impl Iterator<Item = &Settings> {
-    project.secrets.iter().filter_map(|place| match place {
-        SecretPlace::Vault(settings) => Some(settings.as_ref()),
-        _ => None,
-    })
+/// One class of a project.
+struct Here<'a> {
+    project: &'a Project,
+    pipelines: &'a [Pipeline],
+    class: Class,
+    compares: bool,
 }
 
-/// What `class` does in this Vault.
-fn wanted(project: &Project, pipelines: &[Pipeline], settings: &Settings, class: Class) -> Wanted {
-    let needs = needs(project, pipelines, class);
-    let mut wanted = Wanted::new();
-    let connections = needs.connections.iter().map(|id| Asked::Connection(id));
-    for asked in connections.chain(needs.variables.iter().map(|key| Asked::Variable(key))) {
-        wanted.extend(settings.paths(asked).into_iter().map(|path| (path, "read")));
+impl Here<'_> {
+    /// The policies of every Vault of the project.
+    async fn policies(&self, text: &mut String, report: &mut Report) -> Vec<Value> {
+        let mut policies = Vec::new();
+        let needed = of_class(self.project, self.pipelines, self.class);
+        let asked: Vec<Asked<'_>> = needed.iter().map(Needed::asked).collect();
+        for place in &self.project.secrets {
+            let SecretPlace::Vault(place) = place else { continue };
+            let settings = place.of_class(self.class);
+            let (wanted, address) = (settings.wanted(&asked), settings.address.clone());
+            text.push_str(&format!("# class {}, Vault at {address}\n{}", self.class.word(), hcl(&wanted)));
+            let mut policy = json!({"address": address, "paths": wanted});
+            if self.compares {
+                compared(in_vault(settings, &asked, report).await, &mut policy, text);
+            }
+            policies.push(policy);
+        }
+        policies
     }
-    let leased: Vec<&String> = needs.connections.iter().filter_map(|id| settings.dynamic.get(id)).collect();
-    if leased.iter().any(|path| path.contains("/creds/")) {
-        wanted
-            .extend([("sys/leases/renew".to_owned(), "update"), ("sys/leases/revoke".to_owned(), "update")]);
+
+    /// The grants on every database that the class opens.
+    async fn databases(
+        &self,
+        context: &Context,
+        text: &mut String,
+        report: &mut Report,
+    ) -> anyhow::Result<Vec<Value>> {
+        let resolver = if self.compares { Some(context.resolver(self.project)?) } else { None };
+        let mut databases = Vec::new();
+        for needed in of_class(self.project, self.pipelines, self.class) {
+            let grants = grants::needed(&needed, self.project, self.pipelines);
+            if grants.is_empty() {
+                continue;
+            }
+            let lines: Vec<String> = grants.iter().map(|grant| grant.printed(&needed)).collect();
+            text.push_str(&format!("# -- in the database of connection {}:\n", needed.id));
+            lines.iter().for_each(|line| text.push_str(&format!("# {line}\n")));
+            let mut database = json!({"connection": needed.id, "grants": lines});
+            if let Some(resolver) = &resolver {
+                let difference = self.in_database(resolver, &needed, &grants, report).await;
+                compared(difference, &mut database, text);
+            }
+            databases.push(database);
+        }
+        Ok(databases)
     }
-    wanted.extend(leased.into_iter().map(|path| (path.clone(), "read")));
-    if settings.auth != Auth::Agent {
-        wanted.insert("auth/token/renew-self".to_owned(), "update");
+
+    async fn in_database(
+        &self,
+        resolver: &Resolver,
+        needed: &Needed,
+        grants: &[Grant<'_>],
+        report: &mut Report,
+    ) -> Difference {
+        let connection = match resolver.connection(&needed.id).await {
+            Ok(connection) => connection,
+            Err(error) => return settled(&needed.id, Err(error), Beyond::Known(Vec::new()), report),
+        };
+        let missing = grants::missing(&connection, grants, self.project).await;
+        settled(&needed.id, missing, beyond::of(&connection, needed).await, report)
     }
-    match settings.auth {
-        Auth::Agent => (),
-        Auth::Token { .. } => drop(wanted.insert("auth/token/lookup-self".to_owned(), "read")),
-        _ => drop(wanted.insert("auth/token/revoke-self".to_owned(), "update")),
+}
+
+/// What is in force, as far as it could be asked; what could not is a warning.
+fn settled(
+    of: &str,
+    missing: anyhow::Result<Vec<String>>,
+    beyond: Beyond,
+    report: &mut Report,
+) -> Difference {
+    let mut difference = Difference::default();
+    let mut warn = |what: String| report.warnings.push(format!("{of} was not compared: {what}"));
+    match missing {
+        Ok(missing) => difference.missing = missing,
+        Err(error) => {
+            let failure = classify(&error);
+            warn([Some(failure.what), failure.hint].into_iter().flatten().collect::<Vec<_>>().join("; "));
+            return difference;
+        }
     }
-    wanted
+    match beyond {
+        Beyond::Known(beyond) => difference.beyond = beyond,
+        Beyond::Unknown(why) => warn(format!("what is beyond its need: {}", why.unwrap_or_default())),
+    }
+    difference
+}
+
+async fn in_vault(settings: Settings, asked: &[Asked<'_>], report: &mut Report) -> Difference {
+    let name = format!("Vault at {}", settings.address);
+    let vault = match Vault::new(settings) {
+        Ok(vault) => vault,
+        Err(failure) => return settled(&name, Err(failure.into()), Beyond::Known(Vec::new()), report),
+    };
+    let lacking = vault.lacking(asked).await.map_err(anyhow::Error::from);
+    let difference = settled(&name, lacking, vault.beyond(asked).await, report);
+    vault.close().await;
+    difference
+}
+
+fn compared(difference: Difference, into: &mut Value, text: &mut String) {
+    let Difference { missing, beyond } = difference;
+    missing.iter().for_each(|line| text.push_str(&format!("# missing in force: {line}\n")));
+    beyond.iter().for_each(|line| text.push_str(&format!("# in force beyond need: {line}\n")));
+    into["missing"] = json!(missing);
+    into["beyond"] = json!(beyond);
+}
+
+/// Connections whose user several classes get from one path: it can have the rights of one of them only.
+fn shared(project: &Project, pipelines: &[Pipeline]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for needed in all(project, pipelines) {
+        let is_for = |class: &Class| needed.is_for(|purpose: &Purpose| purpose.classes().contains(class));
+        let classes: Vec<&str> =
+            Class::ALL.iter().filter(|class| is_for(class)).map(|one| one.word()).collect();
+        let path = project.secrets.iter().find_map(|place| match place {
+            SecretPlace::Vault(place) => place.settings.dynamic.get(&needed.id),
+            _ => None,
+        });
+        if let (Some(path), 2..) = (path, classes.len()) {
+            warnings.push(format!(
+                "the user of {id} comes from {path} in classes {}: give each its own, \
+                 `dynamic: {{{id}: {{{}: ..., {}: ...}}}}`",
+                classes.join(" and "),
+                classes[0],
+                classes[1],
+                id = needed.id,
+            ));
+        }
+    }
+    warnings
 }
 
 fn hcl(wanted: &Wanted) -> String {
@@ -106,86 +205,4 @@ fn hcl(wanted: &Wanted) -> String {
         format!("path \"{}\" {{ capabilities = [\"{word}\"] }}\n", quoted(path))
     };
     wanted.iter().map(line).collect()
-}
-
-/// What the login of this process lacks, and what it has beyond.
-async fn compare(wanted: &Wanted, settings: &Settings, report: &mut Report) -> (Vec<String>, Vec<String>) {
-    let (mut missing, mut beyond) = (Vec::new(), Vec::new());
-    let paths: Vec<String> = wanted.keys().cloned().collect();
-    let vault = match Vault::new(settings.clone()) {
-        Ok(vault) => vault,
-        Err(failure) => {
-            report.warnings.push(failure.what);
-            return (missing, beyond);
-        }
-    };
-    match vault.rights_on(&paths).await {
-        Ok(rights) => missing.extend(lacking(wanted, &rights)),
-        Err(failure) => report.warnings.push(format!("not compared: {}", failure.what)),
-    }
-    match vault.rights().await {
-        Ok(rights) => beyond.extend(too_much(wanted, &rights)),
-        Err(failure) => report.warnings.push(format!("not looked for what is beyond need: {}", failure.what)),
-    }
-    crate::secret::Place::close(&vault).await;
-    (missing, beyond)
-}
-
-fn lacking<'a>(wanted: &'a Wanted, rights: &'a Rights) -> impl Iterator<Item = String> + 'a {
-    let allows = |words: &Vec<String>, word: &str| words.iter().any(|one| one == word || one == "root");
-    wanted
-        .iter()
-        .filter(move |(path, word)| !rights.get(*path).is_some_and(|words| allows(words, word)))
-        .map(|(path, word)| format!("{word} on {path}"))
-}
-
-fn too_much(wanted: &Wanted, rights: &Rights) -> Vec<String> {
-    // Whoever compares needs these two; every login may have them.
-    let harmless = ["sys/capabilities-self", "sys/internal/ui/resultant-acl"];
-    let mut beyond = Vec::new();
-    for (path, words) in rights.iter().filter(|(path, _)| !harmless.contains(&path.as_str())) {
-        let extra =
-            words.iter().filter(|word| *word != "deny" && wanted.get(path).is_none_or(|need| need != word));
-        beyond.extend(extra.map(|word| format!("{word} on {path}")));
-    }
-    beyond
-}
-
-/// The grants of PostgreSQL, as SQL; the group roles have the names of docs/vault.md.
-fn grants(project: &Project, pipelines: &[Pipeline], class: Class) -> Vec<String> {
-    match class {
-        Class::Rows => {
-            let mut lines = Vec::new();
-            for pipeline in pipelines {
-                lines.push(format!("-- in the database of connection {}:", pipeline.source));
-                lines.push("GRANT pg_read_all_stats TO sankofa_rows;".to_owned());
-                let schemas: std::collections::BTreeSet<&str> =
-                    pipeline.tables.iter().map(|table| table.name.schema.as_str()).collect();
-                lines.extend(
-                    schemas
-                        .iter()
-                        .map(|one| format!("GRANT USAGE ON SCHEMA {} TO sankofa_rows;", quote(one))),
-                );
-                lines.extend(pipeline.tables.iter().map(|table| {
-                    let (schema, name) = (quote(&table.name.schema), quote(&table.name.name));
-                    format!("GRANT SELECT ON {schema}.{name} TO sankofa_rows;")
-                }));
-            }
-            if let Some(warehouse) = &project.warehouse {
-                let owner = quote(warehouse.owner_role.as_deref().unwrap_or("sankofa_owner"));
-                let id = &warehouse.connection;
-                lines.push(format!("-- in the database of connection {id}, by its owner, for its name:"));
-                lines.push(format!("GRANT CREATE, TEMPORARY ON DATABASE ... TO {owner};"));
-            }
-            lines
-        }
-        Class::Backup => vec![
-            "-- on every server that is backed up; before 14, SELECT on all tables and sequences:".to_owned(),
-            "GRANT pg_read_all_data, pg_read_all_stats TO sankofa_backup;".to_owned(),
-            "-- the user itself, where tables have row security: ALTER ROLE ... BYPASSRLS".to_owned(),
-        ],
-        Class::Drill => {
-            vec!["-- on the drill server:".to_owned(), "ALTER ROLE sankofa_drill CREATEDB;".to_owned()]
-        }
-    }
 }

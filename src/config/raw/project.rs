@@ -3,7 +3,7 @@
 //! In:    a tree. Out: [`ProjectFile`]. Not here: what is filled in (`resolve::project`).
 
 use super::backups::{Backups, Drill};
-use super::{Form, Ordered};
+use super::{Form, No, Ordered};
 use crate::config::model::Mask;
 use crate::config::words::Length;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -109,9 +109,21 @@ pub struct Vault {
     pub timeout: Option<Length>,
     /// How to log in.
     pub auth: VaultAuth,
-    /// By connection id, the path that leases user and password, such as `database/creds/ROLE`.
+    /// By connection id, the path that leases user and password, such as `database/creds/ROLE`: one, or one a class.
     #[serde(default)]
-    pub dynamic: Ordered<String>,
+    pub dynamic: Ordered<Form<String, No, Leased>>,
+}
+
+/// A path for each class of privileges; a class without one uses the connection's own user.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Leased {
+    /// For extract, validate, load, sync, and all that moves no backup.
+    pub rows: Option<String>,
+    /// For backup and backups.
+    pub backup: Option<String>,
+    /// For restore and drill.
+    pub drill: Option<String>,
 }
 
 /// How to log in to Vault; secrets are read from files and variables, never written here.

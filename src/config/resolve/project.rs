@@ -56,9 +56,7 @@ fn secrets(at: At<'_>, raw: &ProjectFile, home: &Path) -> Result<Vec<SecretPlace
         .map(|(index, place)| {
             Ok(match place {
                 SecretKeys::Environment => SecretPlace::Environment,
-                SecretKeys::Vault(keys) => {
-                    SecretPlace::Vault(Box::new(vault::settings(at, index, keys, home)?))
-                }
+                SecretKeys::Vault(keys) => SecretPlace::Vault(Box::new(vault::place(at, index, keys, home)?)),
                 SecretKeys::AwsSecretsManager(keys) => places::aws(at, index, keys)?,
                 SecretKeys::Files(keys) => places::files(at, index, keys, home)?,
             })

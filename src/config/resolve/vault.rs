@@ -1,12 +1,14 @@
-//! `vault:` of `secrets:` -> [`Settings`].
+//! `vault:` of `secrets:` -> [`VaultPlace`].
 //!
 //! In:    the keys. Out: where that Vault is, how to log in, where secrets lie in it.
 //! Holds: files are relative to sankofa.yaml; an address is `http` or `https`, a host, maybe a port.
 
 use super::At;
+use crate::config::model::VaultPlace;
+use crate::config::needs::Class;
 use crate::config::node::Fault;
+use crate::config::raw::Form;
 use crate::config::raw::project::{Vault, VaultAuth};
-use crate::config::raw::{Form, Ordered};
 use crate::secret::vault::{Auth, Kv, SecretId, Settings};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// A [`Fault`] at the first key that is wrong.
-pub(super) fn settings(at: At<'_>, index: usize, keys: &Vault, home: &Path) -> Result<Settings, Fault> {
+pub(super) fn place(at: At<'_>, index: usize, keys: &Vault, home: &Path) -> Result<VaultPlace, Fault> {
     let index = index.to_string();
     let here = Here { at, path: ["secrets", &index, "vault"] };
     let file = |path: &String| home.join(path);
@@ -28,7 +30,8 @@ pub(super) fn settings(at: At<'_>, index: usize, keys: &Vault, home: &Path) -> R
         (None, None, _) => None,
         _ => return Err(here.fault(&["client_cert"], "`client_cert` and `client_key` come together")),
     };
-    Ok(Settings {
+    let (dynamic, dynamic_by_class) = here.dynamic(keys)?;
+    let settings = Settings {
         address: here.address(&keys.address)?,
         mount: keys.mount.as_ref().map(|mount| here.mount(&["mount"], mount)).transpose()?,
         connections: here.paths("connections", keys.connections.as_ref())?,
@@ -42,10 +45,14 @@ pub(super) fn settings(at: At<'_>, index: usize, keys: &Vault, home: &Path) -> R
         ca_cert: keys.ca_cert.as_ref().map(file),
         client_cert,
         auth: here.auth(&keys.auth, home)?,
-        dynamic: here.dynamic(&keys.dynamic)?,
+        dynamic,
         timeout: here.timeout(keys.timeout.map_or(TIMEOUT, |length| length.0))?,
-    })
+    };
+    Ok(VaultPlace { settings, dynamic_by_class })
 }
+
+/// Paths that give users: for every class, and for one each.
+type Leases = (BTreeMap<String, String>, BTreeMap<String, BTreeMap<Class, String>>);
 
 /// One Vault in the tree.
 struct Here<'a> {
@@ -109,17 +116,35 @@ impl Here<'_> {
         allowed.contains(&timeout).then_some(timeout).ok_or_else(fault)
     }
 
-    fn dynamic(&self, all: &Ordered<String>) -> Result<BTreeMap<String, String>, Fault> {
-        let one = |(id, path): &(String, String)| {
-            let path = self.mount(&["dynamic", id], path)?;
-            if !path.contains("/creds/") && !path.contains("/static-creds/") {
-                return Err(
-                    self.fault(&["dynamic", id], "expected MOUNT/creds/ROLE or MOUNT/static-creds/ROLE")
-                );
+    fn dynamic(&self, keys: &Vault) -> Result<Leases, Fault> {
+        let mut leases = Leases::default();
+        for (id, form) in &keys.dynamic.0 {
+            match form {
+                Form::Word(path) => drop(leases.0.insert(id.clone(), self.lease(&[id], path)?)),
+                Form::List(no) => match *no {},
+                Form::Keys(keys) => {
+                    let all = [&keys.rows, &keys.backup, &keys.drill];
+                    let paths = Class::ALL
+                        .into_iter()
+                        .zip(all)
+                        .filter_map(|(class, path)| Some((class, path.as_ref()?)));
+                    let lease =
+                        |(class, path): (Class, &String)| Ok((class, self.lease(&[id, class.word()], path)?));
+                    leases.1.insert(id.clone(), paths.map(lease).collect::<Result<_, Fault>>()?);
+                }
             }
-            Ok((id.clone(), path))
-        };
-        all.0.iter().map(one).collect()
+        }
+        Ok(leases)
+    }
+
+    /// A path of Vault that gives user and password.
+    fn lease(&self, keys: &[&str], path: &str) -> Result<String, Fault> {
+        let keys = [&["dynamic"], keys].concat();
+        let path = self.mount(&keys, path)?;
+        if path.contains("/creds/") || path.contains("/static-creds/") {
+            return Ok(path);
+        }
+        Err(self.fault(&keys, "expected MOUNT/creds/ROLE or MOUNT/static-creds/ROLE"))
     }
 
     fn auth(&self, auth: &VaultAuth, home: &Path) -> Result<Auth, Fault> {

@@ -178,3 +178,27 @@ fn an_environment_of_a_pipeline_that_is_wrong_is_told_at_its_place_before_its_da
         assert!(what.contains(word) && what.contains(".yaml:4:"), "{what}");
     }
 }
+
+#[test]
+fn every_id_of_the_design_is_listed_once_with_the_classes_that_ask_for_it() {
+    let files = design();
+    let project = load_project(&files).unwrap();
+    let pipelines = [load_pipeline(&files, &project, "hr").unwrap()];
+    let ids = |class: Option<needs::Class>| -> Vec<String> {
+        let needed = match class {
+            Some(class) => needs::of_class(&project, &pipelines, class),
+            None => needs::all(&project, &pipelines),
+        };
+        needed.into_iter().map(|one| one.id).collect()
+    };
+    let all =
+        "hr_db warehouse hmac_key stage_identity b2_backups age_identity records_db drill_server alerts smtp";
+    assert_eq!(ids(None).join(" "), all);
+    for (class, of_class) in [
+        (needs::Class::Rows, "hr_db warehouse hmac_key stage_identity alerts smtp"),
+        (needs::Class::Backup, "hr_db b2_backups records_db alerts smtp"),
+        (needs::Class::Drill, "b2_backups age_identity drill_server alerts smtp"),
+    ] {
+        assert_eq!(ids(Some(class)).join(" "), of_class);
+    }
+}

@@ -24,5 +24,5 @@ mod settings;
 mod wrapped;
 
 pub use place::Vault;
-pub use rights::Rights;
+pub use rights::Wanted;
 pub use settings::{Auth, Kv, SecretId, Settings};

@@ -4,11 +4,11 @@ use super::json::overwrite;
 use super::kv::{self, Secret};
 use super::lease::Leases;
 use super::path::spots;
-use super::rights::{self, Rights};
+use super::rights;
 use super::session::Session;
 use super::settings::Settings;
 use crate::error::Failure;
-use crate::secret::place::{Answer, Asked, Credentials, Place};
+use crate::secret::place::{Answer, Asked, Beyond, Credentials, Place};
 use crate::secret::{Connection, grammar};
 use anyhow::Result;
 use futures_util::future::BoxFuture;
@@ -32,20 +32,14 @@ impl Vault {
         Ok(Vault { session: Arc::new(Session::new(settings)?), leases: Leases::default() })
     }
 
-    /// What our login may do on each of `paths`.
+    /// What our login lacks of what asking for `asked` needs.
     ///
     /// # Errors
     /// 75, 77, as a read.
-    pub async fn rights_on(&self, paths: &[String]) -> Result<Rights, Failure> {
-        rights::on(&self.session, paths).await
-    }
-
-    /// Every path that our policies name, with its capabilities.
-    ///
-    /// # Errors
-    /// 75, 77, as a read.
-    pub async fn rights(&self) -> Result<Rights, Failure> {
-        rights::all(&self.session).await
+    pub async fn lacking(&self, asked: &[Asked<'_>]) -> Result<Vec<String>, Failure> {
+        let wanted = self.session.settings().wanted(asked);
+        let paths: Vec<String> = wanted.keys().cloned().collect();
+        Ok(rights::lacking(&wanted, &rights::on(&self.session, &paths).await?))
     }
 
     async fn find(&self, asked: Asked<'_>) -> Result<Option<Secret>, Failure> {
@@ -99,6 +93,16 @@ impl Place for Vault {
 
     fn lost(&self) -> BoxFuture<'_, Option<String>> {
         Box::pin(self.leases.lost(&self.session))
+    }
+
+    fn beyond<'a>(&'a self, needed: &'a [Asked<'a>]) -> BoxFuture<'a, Beyond> {
+        Box::pin(async {
+            let wanted = self.session.settings().wanted(needed);
+            match rights::all(&self.session).await {
+                Ok(rights) => Beyond::Known(rights::too_much(&wanted, &rights)),
+                Err(failure) => Beyond::Unknown(Some(failure.what)),
+            }
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
