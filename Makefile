@@ -57,6 +57,12 @@ image: ## the container image IMAGE, with the client programs of MAJORS (docs/in
 		docker build --network host -f docker/Dockerfile -t '$(IMAGE)' --build-arg BASE='$(BASE)' \
 			--build-arg MAJORS='$(MAJORS)' --build-arg VERSION="$$1" --build-arg REVISION="$$2" target/image
 
+AIRFLOW_BASE ?= apache/airflow:slim-3.3.2-python3.11
+.PHONY: airflow-image
+airflow-image: IMAGE = sankofa-airflow:local
+airflow-image: ## Airflow's image with the package of airflow_dags/: IMAGE=..., AIRFLOW_BASE=...
+	docker build --network host -f docker/airflow.Dockerfile -t '$(IMAGE)' --build-arg BASE='$(AIRFLOW_BASE)' airflow_dags
+
 .PHONY: test-image
 test-image: testbed build ## the real Dockerfile on a real engine, real containers, compose's services (root)
 	tests/testbed/python.sh
