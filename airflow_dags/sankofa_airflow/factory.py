@@ -18,7 +18,6 @@ from sankofa_airflow.compat import DAG, AirflowFailException, BaseOperator, Para
 from sankofa_airflow.task import sankofa_task
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
-RETRY_DELAY = timedelta(minutes=5)
 LONGEST_DELAY = timedelta(hours=1)
 BROKEN_RUNS = "0 */6 * * *"
 SUFFIX = ".lock.json"
@@ -159,7 +158,7 @@ def task_defaults(fields: dict[str, Any], settings: all_settings.Settings) -> di
     return {
         "owner": fields.get("owner") or "sankofa",
         "retries": settings.retries if retries is None else retries,
-        "retry_delay": timedelta(seconds=delay) if delay else RETRY_DELAY,
+        "retry_delay": timedelta(seconds=delay or settings.retry_delay_seconds),
         "retry_exponential_backoff": True,
         "max_retry_delay": LONGEST_DELAY,
     }

@@ -299,7 +299,7 @@ def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(
 
 def test_the_locks_that_are_shipped_are_those_of_their_pipelines():
     words = [
-        str(CHECKOUT / "target/debug/sankofa"),
+        os.environ["SANKOFA_BINARY"],
         "--project",
         str(CHECKOUT / "airflow_dags"),
         "config",
