@@ -9,7 +9,7 @@ import socket
 import threading
 from pathlib import Path
 
-from cluster import PASSWORD, Cluster, free_port
+from postgres import PASSWORD, Cluster, free_port
 
 __all__ = ["DATABASES", "PASSWORD", "Door", "School", "free_port"]
 DATABASES = ("hr", "records", "service_desk")

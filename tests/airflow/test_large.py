@@ -24,7 +24,7 @@ TABLES = 300
 
 def word(*about: object) -> str:
     """A name that no packing can guess."""
-    return "c" + hashlib.sha256(repr(about).encode()).hexdigest()[:9]
+    return "c" + hashlib.sha256(repr(about).encode()).hexdigest()[:19]
 
 
 def yaml_of(table: str) -> str:
@@ -34,7 +34,7 @@ def yaml_of(table: str) -> str:
         f"  public.{table}:\n    mode: incremental\n    replication_key: changed_{one}\n    lookback: 10m\n"
         f"    mask: {{{one}: hmac, {two}: redact}}\n    columns: {{exclude: [{three}]}}\n"
         f"    deletes: {{mode: soft, every: 1d, at_most: 10%}}\n"
-        f"    checks: {{rows: {{min: 1, max_change: 30%}}, null_rate: {{{four}: 10%}}, unique: [[id, {four}]]}}\n"
+        f"    checks: {{rows: {{min: 1, max_change: 30%}}, null_rate: {{{four}: 10%}}, freshness: {{changed_{one}: 36h}}, unique: [[id, {four}]]}}\n"
     )
 
 
@@ -75,17 +75,16 @@ def variables(school: Any) -> dict[str, str]:
     return {**connections, "AIRFLOW_CONN_LARGE_DB": connections["AIRFLOW_CONN_HR_DB"].removesuffix("/hr") + "/large"}
 
 
-def is_loaded(school: Any, result: dict[str, Any]) -> None:
-    """Hold a result to 300 tables with a row each."""
-    assert (result["status"], result["rows"]) == ("ok", TABLES)
-    count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'large'"
-    assert school.psql("warehouse", sql=count) == str(TABLES)
-    school.psql("warehouse", sql="SELECT count(*) FROM sankofa.runs WHERE pipeline = 'large' AND status = 'published'")
+def is_loaded(school: Any, result: dict[str, Any], run: str) -> None:
+    """Hold a run to 300 tables that were published together."""
+    assert (result["status"], result["run_id"]) == ("ok", f"dag/{run}")
+    published = f"SELECT count(*) FROM sankofa.tables WHERE run_id = 'dag/{run}' AND status = 'published' AND live_rows = 1"
+    assert school.psql("warehouse", sql=published) == str(TABLES)
 
 
 def test_300_tables_start_in_docker(on_docker, large, context, school, variables, settings):
     settings(docker_environment=variables)
-    is_loaded(school, sankofa_task("t", "sync", "large", lock=large).execute(context(run="docker")))
+    is_loaded(school, sankofa_task("t", "sync", "large", lock=large).execute(context(run="docker")), "docker")
     assert on_docker.containers() == []
 
 
@@ -101,8 +100,8 @@ def test_300_tables_start_on_nomad(nomad, large, context, school, variables, set
     job = JOB.replace(shell, f'config {{ command = "{BINARY}" }}\nenv {{\n{lines}\n}}')
     nomad.control_register(job.replace('"sankofa-rows"', '"sankofa-large-rows"'))
     settings(nomad_job="sankofa-large-{class}")
-    operator = sankofa_task("t", "sync", "large", lock=large, options=("--full-refresh",))
-    is_loaded(school, operator.execute(context(run="nomad")))
+    operator = sankofa_task("t", "sync", "large", lock=large)
+    is_loaded(school, operator.execute(context(run="nomad")), "nomad")
 
 
 def test_300_tables_start_in_kubernetes(large, context, school, variables, settings, monkeypatch, tmp_path):
@@ -110,7 +109,7 @@ def test_300_tables_start_in_kubernetes(large, context, school, variables, setti
 
     monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", "kubernetes://")
     settings(launcher="kubernetes", image="sankofa:test", kubernetes_environment=variables)
-    operator = sankofa_task("t", "sync", "large", lock=large, options=("--full-refresh",))
+    operator = sankofa_task("t", "sync", "large", lock=large)
     operator.fill(operator.make_order(context(run="kubernetes")))
     pod = ApiClient().sanitize_for_serialization(operator.build_pod_request_obj(context=None, dry_run=True))
     container = pod["spec"]["containers"][0]
@@ -123,4 +122,4 @@ def test_300_tables_start_in_kubernetes(large, context, school, variables, setti
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(message.read_bytes()) <= 4096  # what a termination message holds
     assert len(json.dumps(pod)) < 1 << 20  # what an API server takes in one object, 1.5 MiB at most
-    is_loaded(school, json.loads(message.read_text()))
+    is_loaded(school, json.loads(message.read_text()), "kubernetes")
