@@ -21,11 +21,15 @@ help: ## print this list
 .PHONY: test
 test: testbed lint ## everything that CI runs: test bed, lint, all tests
 	$(WITH) cargo test --locked
-	$(MAKE) --no-print-directory test-nomad test-image test-airflow
+	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-platform
 
 .PHONY: test-airflow
 test-airflow: build ## the package of airflow_dags/ on a real Airflow 3.3; AIRFLOW=2: on 2.11
 	tests/airflow/run.sh $(or $(AIRFLOW),3)
+
+.PHONY: test-platform
+test-platform: testbed build ## five days of the whole platform, with faults, on a real Airflow 3.3; AIRFLOW=2: on 2.11 (root)
+	tests/platform/run.sh $(or $(AIRFLOW),3)
 
 .PHONY: lint
 lint: ## formatting, clippy, documentation, licences and bans of dependencies

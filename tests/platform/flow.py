@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from cluster import PASSWORD, Cluster, free_port
+from postgres import PASSWORD, Cluster, free_port
 from parts import until
 
 VERSION = int(os.environ["SANKOFA_AIRFLOW"])

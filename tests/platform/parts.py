@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
-from cluster import free_port
+from postgres import free_port
 
 BED = Path(os.environ["SANKOFA_TESTBED"])
 CHECKOUT = Path(os.environ["SANKOFA_CHECKOUT"])
@@ -201,9 +201,19 @@ class Engine:
         return self.docker("volume", "ls", "-q").split()
 
     def kill(self) -> None:
-        """Kill dockerd as the kernel would for want of memory, and start it again."""
+        """Kill dockerd as the kernel would for want of memory, and start it again; its containerd dies with it."""
         home = Path(os.environ.get("SANKOFA_DOCKER_BED") or BED).resolve() / "docker"
-        pid = int((home / "pid").read_text())
-        os.kill(pid, 9)
-        until("dockerd is gone", lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes(), 60)
+        files = [home / "pid", home / "exec/containerd/containerd.pid"]
+        pids = [int(one.read_text()) for one in files]
+        os.kill(pids[0], 9)
+        until("dockerd is gone", lambda: not any(is_alive(pid) for pid in pids), 60)
+        files[1].unlink(missing_ok=True)  # it would be looked for, where nobody reaps the dead
         run(self.script, "start")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and not only its name."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
