@@ -19,7 +19,7 @@ export SANKOFA_BINARY=${SANKOFA_BINARY:-$checkout/target/debug/sankofa}
 "$checkout/tests/testbed/airflow.sh" "$version" "platform-$version"
 work=$(mktemp -d /tmp/sankofa-platform.XXXXXX)
 chmod 755 "$work"
-trap 'umount -l "$work/stage" 2>/dev/null || true; [ -n "${SANKOFA_KEEP:-}" ] || rm -rf "$work"' EXIT
+trap 'umount -l "$work/stage" 2>/dev/null || true; rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
