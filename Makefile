@@ -21,7 +21,7 @@ help: ## print this list
 .PHONY: test
 test: testbed lint ## everything that CI runs: test bed, lint, all tests
 	$(WITH) cargo test --locked
-	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-kubernetes
+	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-kubernetes test-platform
 
 .PHONY: test-airflow
 test-airflow: build ## the package of airflow_dags/ on a real Airflow 3.3; AIRFLOW=2: on 2.11
@@ -31,6 +31,10 @@ test-airflow: build ## the package of airflow_dags/ on a real Airflow 3.3; AIRFL
 test-kubernetes: testbed build ## the same package on a real Kubernetes of one node, with the real image and Vault (root)
 	tests/testbed/kubernetes.sh $(BED)
 	tests/airflow/run.sh 3 cluster
+
+.PHONY: test-platform
+test-platform: testbed build ## five days of the whole platform, with faults, on a real Airflow 3.3; AIRFLOW=2: on 2.11 (root)
+	tests/platform/run.sh $(or $(AIRFLOW),3)
 
 .PHONY: lint
 lint: ## formatting, clippy, documentation, licences and bans of dependencies
@@ -61,6 +65,12 @@ image: ## the container image IMAGE, with the client programs of MAJORS (docs/in
 	set -- $$(docker/context.sh dist/sankofa-*-linux-x86_64 target/image) && \
 		docker build --network host -f docker/Dockerfile -t '$(IMAGE)' --build-arg BASE='$(BASE)' \
 			--build-arg MAJORS='$(MAJORS)' --build-arg VERSION="$$1" --build-arg REVISION="$$2" target/image
+
+AIRFLOW_BASE ?= apache/airflow:slim-3.3.2-python3.11
+.PHONY: airflow-image
+airflow-image: IMAGE = sankofa-airflow:local
+airflow-image: ## Airflow's image with the package of airflow_dags/: IMAGE=..., AIRFLOW_BASE=...
+	docker build --network host -f docker/airflow.Dockerfile -t '$(IMAGE)' --build-arg BASE='$(AIRFLOW_BASE)' airflow_dags
 
 .PHONY: test-image
 test-image: testbed build ## the real Dockerfile on a real engine, real containers, compose's services (root)

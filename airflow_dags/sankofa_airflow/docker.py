@@ -142,7 +142,7 @@ class SankofaDockerOperator(Launch, DockerOperator):
                 image=self.image,
                 command=order.arguments,
                 name=f"sankofa-{order.key}",
-                environment={**self.settings.docker_environment, **order.environment, **minted},
+                environment={**self.environment_of_class(), **order.environment, **minted},
                 labels={**order.labels, KEY: order.key, UNTIL: str(until), "sankofa.instance": self.settings.instance},
                 stop_signal="SIGTERM",
                 host_config=self.host_config(order),
@@ -154,6 +154,11 @@ class SankofaDockerOperator(Launch, DockerOperator):
         self.cli.start(self.container["Id"])
         self.log.info("container %s started from %s", self.container["Id"][:12], self.image)
         return str(self.container["Id"])
+
+    def environment_of_class(self) -> dict[str, str]:
+        """Return the operator's variables: an approle's role_id differs by class, as the role does."""
+        own = self.settings.docker_environment
+        return {name: self.settings.of_class(str(value), self.privilege) for name, value in own.items()}
 
     def host_config(self, order: Order) -> Any:
         """Return the limits of the container: nothing to write but its volume and /tmp, no privileges."""

@@ -35,6 +35,7 @@ OPTIONS: dict[str, Option] = {
     "backups_schedule": Option("When the backups that Airflow starts run.", "0 1 * * *"),
     "pool": Option("Pool of all tasks, which must be there.", "default_pool"),
     "retries": Option("Tries after the first, where a pipeline does not say.", "2"),
+    "retry_delay_seconds": Option("Wait before the second try, where a pipeline does not say; doubled each time.", "300"),
     "timeout_minutes": Option("Longest run, where a pipeline does not say.", "720"),
     "notify": Option("Connections that are told of failures, by comma: http (webhook), slack, msteams, smtp.", ""),
     "mail_to": Option("Who gets the mail, by comma.", "", "data-office@school.example"),
@@ -42,7 +43,7 @@ OPTIONS: dict[str, Option] = {
     "docker_url": Option("The Docker daemon; default: DOCKER_HOST, else its usual socket.", ""),
     "docker_network": Option("Network of the containers.", "", "sankofa"),
     "docker_conn_id": Option("Connection with the login of the image's registry.", ""),
-    "docker_environment": Option("Variables of the containers, JSON; never a secret.", "{}", '{"VAULT_ADDR": "..."}'),
+    "docker_environment": Option("Variables of the containers, JSON, {class} is filled in; never a secret.", "{}", '{"VAULT_ADDR": "..."}'),
     "docker_mounts": Option("Mounts, JSON list of docker's own fields.", "[]", '[{"Source": "/srv/stage", ...}]'),
     "vault_conn_id": Option("Docker only: connection by which a wrapped secret_id is asked for.", ""),
     "vault_role": Option("Docker only: approle that it is for; {class} is rows or backup.", "sankofa-{class}"),
@@ -81,6 +82,7 @@ class Settings:
     backups_schedule: str = "0 1 * * *"
     pool: str = "default_pool"
     retries: int = 2
+    retry_delay_seconds: int = 300
     timeout_minutes: int = 720
     notify: tuple[str, ...] = ()
     mail_to: tuple[str, ...] = ()

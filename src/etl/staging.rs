@@ -48,6 +48,13 @@ impl Places {
     }
 }
 
+/// The table that says which stage the staging tables of `run` hold, once they do.
+///
+/// Without the log, as they are: what a crash of the server has emptied is not taken for filled.
+pub fn seal(run: i64) -> TableName {
+    TableName::new(STAGING_SCHEMA, format!("r{run}_t_seal"))
+}
+
 /// Whether rows go straight into the new target: nothing has to be cast on the way.
 pub fn straight(plan: &TablePlan) -> bool {
     plan.action == Action::Create && !plan.layout.casts() && !plan.layout.columns.is_empty()
@@ -131,7 +138,8 @@ pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Resu
     let query = "SELECT c.relname::text FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN sankofa.run r ON r.id = substring(c.relname FROM '^r([0-9]{1,18})_t')::bigint
-        WHERE n.nspname = $1 AND c.relkind = 'r' AND r.pipeline = $2 AND r.id IS DISTINCT FROM $3";
+        WHERE n.nspname = $1 AND c.relkind = 'r' AND r.pipeline = $2 AND r.id IS DISTINCT FROM $3
+        ORDER BY c.relname ~ '_seal$' DESC";
     let cannot = "cannot sweep the staging schema of the warehouse";
     let rows = session
         .client

@@ -255,7 +255,7 @@ impl StageJob<'_> {
     async fn fill(&self) -> Result<()> {
         let (publisher, run) = (&self.opened.target.publisher, self.opened.run);
         let seal = self.seal();
-        if sealed(publisher, run, &self.manifest.plans, &seal).await? {
+        if sealed(publisher, run, &seal).await? {
             return Ok(());
         }
         staging::sweep(publisher, &self.request.pipeline.name, None).await?;
@@ -265,13 +265,13 @@ impl StageJob<'_> {
         cancelling.add_all(&writers);
         self.copy_parts(&writers).await?;
         crate::etl::run::complete(&writers, run, &self.manifest.plans).await?;
-        for number in 0..self.manifest.plans.len() {
-            let table = staging::ready(run, number, &self.manifest.plans[number]);
-            let sql = format!("COMMENT ON TABLE {} IS {}", table.sql(), literal(&seal));
-            let done = publisher.client.batch_execute(&sql).await;
-            done.map_err(|error| publisher.failure(error, "cannot seal the staged rows"))?;
-        }
-        Ok(())
+        let sql = format!(
+            "CREATE UNLOGGED TABLE {} AS SELECT {} AS seal",
+            staging::seal(run).sql(),
+            literal(&seal)
+        );
+        let done = publisher.client.batch_execute(&sql).await;
+        done.map_err(|error| publisher.failure(error, "cannot seal the staged rows"))
     }
 
     /// What tells this stage from any other of the same run.
@@ -344,18 +344,17 @@ impl StageJob<'_> {
     }
 }
 
-/// Whether all staging tables of the run carry `seal`: `validate` has filled them.
-async fn sealed(session: &Session, run: i64, plans: &[TablePlan], seal: &str) -> Result<bool> {
-    let names: Vec<String> =
-        plans.iter().enumerate().map(|(number, plan)| staging::ready(run, number, plan).sql()).collect();
-    let query = "SELECT count(*) FROM unnest($1::text[]) AS t(name)
-        WHERE pg_catalog.obj_description(pg_catalog.to_regclass(t.name), 'pg_class') = $2";
-    let row = session
-        .client
-        .query_one(query, &[&names, &seal])
-        .await
-        .map_err(|error| session.failure(error, "cannot look for staged rows"))?;
-    Ok(usize::try_from(row.get::<_, i64>(0)).ok() == Some(plans.len()))
+/// Whether the staging tables of the run hold the stage of `seal`: `validate` has filled them, and no crash
+/// of the server has emptied them since.
+async fn sealed(session: &Session, run: i64, seal: &str) -> Result<bool> {
+    let failed = |error| session.failure(error, "cannot look for staged rows");
+    let table = staging::seal(run).sql();
+    let there = "SELECT pg_catalog.to_regclass($1) IS NOT NULL";
+    if !session.client.query_one(there, &[&table]).await.map_err(failed)?.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let same = format!("SELECT FROM {table} WHERE seal = $1");
+    Ok(session.client.query_opt(&same, &[&seal]).await.map_err(failed)?.is_some())
 }
 
 /// The stage's settings.

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 WORK = Path(os.environ["SANKOFA_WORK"])
 BED = Path(os.environ["SANKOFA_TESTBED"])
 CHECKOUT = Path(os.environ["SANKOFA_CHECKOUT"])
-BINARY = CHECKOUT / "target/debug/sankofa"
+BINARY = Path(os.environ["SANKOFA_BINARY"])
 
 PROJECT = """version: 1
 secrets: [environment]

@@ -4,7 +4,7 @@
 # usage: tests/airflow/run.sh [3|2] [cluster] [PYTEST ARGUMENTS]        (default: 3)
 #        cluster: those that need a real Kubernetes and the real image, and only those (make test-kubernetes)
 #
-# Needs: target/debug/sankofa built, the test bed (`make testbed`); root for a Docker engine. In CI a
+# Needs: target/debug/sankofa built (or SANKOFA_BINARY), the test bed (`make testbed`); root for a Docker engine. In CI a
 #        missing part is a failure; elsewhere what it would have tested is named and left out.
 # Where: everything in one new folder under /tmp, removed at the end.
 set -euo pipefail
@@ -16,7 +16,8 @@ case ${1:-} in 2 | 3) version=$1; shift ;; esac
 tests=("$here" --ignore "$here/cluster")
 case ${1:-} in cluster) tests=("$here/cluster"); shift ;; esac
 
-[ -x "$checkout/target/debug/sankofa" ] || { echo "airflow: cannot find target/debug/sankofa: run \`make build\`" >&2; exit 1; }
+export SANKOFA_BINARY=${SANKOFA_BINARY:-$checkout/target/debug/sankofa}
+[ -x "$SANKOFA_BINARY" ] || { echo "airflow: cannot find $SANKOFA_BINARY: run \`make build\`" >&2; exit 1; }
 "$checkout/tests/testbed/airflow.sh" "$version"
 work=$(mktemp -d /tmp/sankofa-airflow.XXXXXX)
 chmod 755 "$work"

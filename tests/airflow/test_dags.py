@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def test_the_dag_file_gives_a_dag_for_each_lock_and_no_import_error(locks, setti
 def test_an_environment_is_a_section_of_the_lock(locks, settings):
     settings(environment="dev")
     assert dags_of(locks, settings)["sankofa_hr"].tasks[0].retries == 0
+
+
+def test_how_long_a_task_waits_before_it_is_tried_again_is_the_pipelines_word_or_else_the_operators(locks, settings):
+    settings(retry_delay_seconds="40")
+    assert dags_of(locks, settings)["sankofa_hr"].tasks[0].retry_delay == timedelta(seconds=40)
 
 
 def test_the_same_dags_are_made_for_each_launcher_and_only_that_is_imported(locks, settings):
@@ -158,7 +164,11 @@ def test_nothing_is_asked_of_anybody_while_a_dag_file_is_parsed(locks, settings,
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
     dags = dags_of(locks, settings)
     assert [one for one in dags if "broken" in dags[one].tags] == []
-    assert sorted(dags["sankofa_backups"].task_ids) == ["backup_hr", "coverage", "status"]
+    assert sorted(dags["sankofa_backups"].task_ids) == ["backup_hr", "coverage", "every_backup", "status"]
+    # `status` tells what coverage found; a run whose backup failed has a last task that was not run, so it has failed.
+    coverage, every = (dags["sankofa_backups"].get_task(name) for name in ("coverage", "every_backup"))
+    assert (coverage.upstream_task_ids, coverage.downstream_task_ids) == ({"backup_hr"}, {"status"})
+    assert (every.upstream_task_ids, every.downstream_task_ids, every.trigger_rule) == ({"backup_hr"}, set(), "all_success")
 
 
 def test_no_pipeline_and_no_secret_is_in_a_serialized_dag(locks, settings, metadata):
@@ -299,7 +309,7 @@ def test_refused_and_away_and_hung_tasks_end_as_they_should_and_leave_nothing(
 
 def test_the_locks_that_are_shipped_are_those_of_their_pipelines():
     words = [
-        str(CHECKOUT / "target/debug/sankofa"),
+        os.environ["SANKOFA_BINARY"],
         "--project",
         str(CHECKOUT / "airflow_dags"),
         "config",

@@ -220,7 +220,7 @@ def test_the_real_binary_runs_as_a_child(nomad, context, school, locks, settings
         "SANKOFA_PIPELINE": "$${NOMAD_META_pipeline}", **school.connections(),
     }  # fmt: skip
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in variables.items()).replace("$${", "${")
-    binary = CHECKOUT / "target/debug/sankofa"
+    binary = os.environ["SANKOFA_BINARY"]
     job = JOB.replace(
         'config { command = "/bin/sh" args = ["-c", %s] }', f'config {{ command = "{binary}" }}\nenv {{\n{lines}\n}}'
     )

@@ -62,6 +62,25 @@ async fn a_load_whose_base_has_moved_is_refused_and_names_who_moved_it() {
 }
 
 #[tokio::test]
+async fn what_a_crash_of_the_warehouse_has_emptied_is_copied_again_and_no_row_is_missed() {
+    let warehouse = Server::new(17).start();
+    let large = TABLE.replace("'a'", "repeat('a', 200)").replace("10)", "3000)");
+    // A check that asks the rows, so that `validate` fills the staging tables that `load` finds there.
+    let checked = BY_U.replace("u}", "u, checks: {sql: {none: \"SELECT 1 FROM {table} WHERE v IS NULL\"}}}");
+    let pair = Pair::on(&Server::major(17), &warehouse, &large, &checked).await;
+    pair.sync(&[]).await.succeeds();
+    pair.source.sql("UPDATE t SET v = 'b', u = clock_timestamp()").await;
+    for command in ["extract", "validate"] {
+        pair.command(command, &["--run", "crash"]).await.succeeds();
+    }
+    warehouse.stop(Stop::Crash);
+    warehouse.start();
+    let done = pair.command("load", &["--run", "crash"]).await.succeeds();
+    assert_eq!(figure(&done, "updated"), 3000);
+    assert_eq!(pair.there("SELECT v, count(*) FROM w.t GROUP BY v").await, "b|3000");
+}
+
+#[tokio::test]
 async fn a_missing_or_torn_stage_is_an_error_and_an_empty_one_is_not() {
     let pair = Pair::new(TABLE, BY_U).await;
     for command in ["validate", "load"] {
