@@ -16,6 +16,7 @@ mod contract;
 mod copy_property;
 mod deletes;
 mod drill;
+mod environments;
 mod faults;
 mod grants;
 mod guard;
