@@ -122,7 +122,7 @@ impl Inventory {
 
     /// The environment that has made every backup in `homes`, where that is not ours: nothing there is
     /// for this run. `None`: some are ours, or there are none.
-    pub fn owned_by_other<'a>(&'a self, is_home: impl Fn(&str) -> bool) -> Option<&'a str> {
+    pub fn owned_by_other(&self, is_home: impl Fn(&str) -> bool) -> Option<&str> {
         let mut other = None;
         for backup in self.backups.iter().filter(|backup| is_home(&backup.home)) {
             match &backup.state {
