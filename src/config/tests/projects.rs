@@ -195,7 +195,7 @@ environments:
     stores: {off: {b2: {prefix: dev}}, stage: {directory: ./stage}}
     warehouse: {connection: wh_dev, owner_role: dev_owner}
     stage: {keep: 1d}
-    backups: {defaults: {identities: [dev_identity], keep: {days: 3}}, databases: {hr: {connection: hr_dev}}, servers: [hr_dev]}
+    backups: {defaults: {identities: [dev_identity], keep: {days: 3, at_least: 2}}, databases: {hr: {connection: hr_dev}}, servers: [hr_dev]}
     drill: {connection: drill_dev}
     guard: {sources: {hr_db: [hr_dev]}}
     notify: []
