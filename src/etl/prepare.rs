@@ -109,11 +109,9 @@ pub async fn prepare<'a>(
     for plan in &plans {
         refuse_views(ends.warehouse, plan).await?;
     }
-    if let (Some(words), Some(first)) = (pinned(source, &plans), plans.first_mut()) {
-        first.warnings.push(words);
-    }
+    let said = [pinned(source, &plans), masked];
     if let Some(first) = plans.first_mut() {
-        first.warnings.extend(masked);
+        first.warnings.extend(said.into_iter().flatten());
     }
     let caps = caps(source, &plans).await?;
     Ok(Prepared { plans, specs, caps, hmac_key })
