@@ -2,7 +2,8 @@
 //!
 //! In:    the store, the database's folder, the run's id.
 //! Out:   the backup that this very run has made already; a refusal to mix environments.
-//! Holds: at most two manifests are read, however many backups there are; no folder is used twice.
+//! Holds: at most two manifests are read, however many backups there are (the first backup of a name looks
+//!        at one of each other folder of the prefix); no folder is used twice.
 //! Not here: what all of them are worth (`inventory`).
 
 use crate::backup::inventory::{self, State};
@@ -13,6 +14,7 @@ use crate::store::Store;
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// The last part of the ids of all backups of this run: it tells where to look for an earlier try.
 pub fn unique(run_id: &str) -> String {
@@ -52,7 +54,29 @@ pub async fn look(
             }
         }
     }
+    if newest.is_none() {
+        refuse_foreign_prefix(store, environment).await?;
+    }
     Ok(None)
+}
+
+/// Before the first backup of a name: the prefix may be another environment's all the same.
+async fn refuse_foreign_prefix(store: &dyn Store, environment: &str) -> Result<()> {
+    let listed = store.list("").await?;
+    let mut newest: BTreeMap<&str, &str> = BTreeMap::new();
+    for version in listed.iter().filter(|version| !version.is_marker) {
+        let Some(folder) = version.name.strip_suffix(MANIFEST) else { continue };
+        let Some((home, id)) = folder.trim_end_matches('/').rsplit_once('/') else { continue };
+        let known = newest.entry(home).or_insert(id);
+        *known = (*known).max(id);
+    }
+    for (home, id) in newest {
+        let found = inventory::take(store, &format!("{home}/{id}/"), environment).await?;
+        if let Some(other) = found.owned_by_other(|_| true) {
+            return Err(foreign(store, environment, other).into());
+        }
+    }
+    Ok(())
 }
 
 /// The first second from `at` on that names folders of this run in which nothing lies yet: an earlier
@@ -78,10 +102,18 @@ pub async fn free_second(store: &dyn Store, homes: &[(String, String)], at: Time
     Err(Failure::temporary(what).hint("Try again in a minute.").into())
 }
 
-fn foreign(store: &dyn Store, environment: &str, other: &str) -> Failure {
+/// The failure of a run whose place is another environment's.
+pub fn foreign(store: &dyn Store, environment: &str, other: &str) -> Failure {
     let place = store.place();
-    Failure::config(format!("cannot back up into {place}: environment {other} keeps its backups there"))
-        .hint(format!("Give environment {environment} a store or a prefix of its own."))
+    Failure::config(format!("cannot use {place}: environment {other} keeps its backups there")).hint(format!(
+        "Give environment {environment} a store or a prefix of its own, or run it {}.",
+        with_env(other)
+    ))
+}
+
+/// How a command is run in environment `name`.
+pub fn with_env(name: &str) -> String {
+    if name == "default" { "without `--env`".to_owned() } else { format!("with `--env {name}`") }
 }
 
 #[cfg(test)]

@@ -120,6 +120,19 @@ impl Inventory {
         self.backups.iter().filter(move |backup| backup.home == home)
     }
 
+    /// The environment that has made every backup in `homes`, where that is not ours: nothing there is
+    /// for this run. `None`: some are ours, or there are none.
+    pub fn owned_by_other(&self, is_home: impl Fn(&str) -> bool) -> Option<&str> {
+        let mut other = None;
+        for backup in self.backups.iter().filter(|backup| is_home(&backup.home)) {
+            match &backup.state {
+                State::OfEnvironment(name) => other = Some(name.as_str()),
+                State::Good | State::Incomplete(_) => return None,
+            }
+        }
+        other
+    }
+
     /// The newest time that the store itself has given to anything here.
     pub fn newest_stored(&self) -> Option<Timestamp> {
         let of_backups = self.backups.iter().flat_map(|backup| &backup.versions);

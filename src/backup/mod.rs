@@ -14,6 +14,7 @@ pub mod earlier;
 pub mod drills;
 mod gzip;
 pub mod inventory;
+pub mod holders;
 pub mod keep;
 pub mod manifest;
 pub mod names;

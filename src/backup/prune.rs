@@ -10,7 +10,7 @@
 use crate::backup::inventory::{Backup, Inventory, Orphan, State, Unreadable};
 use crate::backup::manifest::{Kind, MANIFEST};
 use crate::backup::retention::{self, Candidate, Verdict};
-use crate::backup::{inventory, names};
+use crate::backup::{earlier, inventory, names};
 use crate::config::backups::Keep;
 use crate::error::{Kind as ErrorKind, classify};
 use crate::report::lines::span;
@@ -276,7 +276,7 @@ pub struct Keys<'a> {
 /// Plans and, unless `dry_run`, carries out what `policies` say of the store.
 ///
 /// # Errors
-/// As [`inventory::take`] and [`Plan::carry_out`].
+/// As [`inventory::take`] and [`Plan::carry_out`]; 78 when another environment keeps its backups there.
 pub async fn prune(
     keys: Keys<'_>,
     policies: &Policies,
@@ -290,6 +290,9 @@ pub async fn prune(
         }
         (taken, _) => taken?,
     };
+    if let Some(other) = inventory.owned_by_other(|home| policies.contains_key(home)) {
+        return Err(earlier::foreign(keys.prune, environment, other).into());
+    }
     let plan = plan(&inventory, policies, environment, Timestamp::now());
     let pruned = if dry_run { Pruned::default() } else { plan.carry_out(keys.prune, stop).await? };
     Ok((inventory, plan, pruned))

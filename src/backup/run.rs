@@ -113,6 +113,7 @@ async fn open<'a>(
         format!("sankofa/{} backup {} {}", env!("CARGO_PKG_VERSION"), database.name, request.run_id);
     let opening = Opening {
         database: &database.name,
+        environment: request.environment,
         application_name: &application_name,
         take_over: request.take_over,
         look_only: request.dry_run,

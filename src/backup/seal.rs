@@ -85,6 +85,11 @@ impl Identities {
         self.0.extend(others.0);
     }
 
+    /// Each of them alone.
+    pub fn each(&self) -> Vec<Identities> {
+        self.0.iter().map(|identity| Identities(vec![identity.clone()])).collect()
+    }
+
     /// The recipients that they open, as texts.
     pub fn recipients(&self) -> Vec<String> {
         self.0.iter().map(|identity| identity.to_public().to_string()).collect()

@@ -23,6 +23,8 @@ use std::time::Duration;
 pub struct Opening<'a> {
     /// Name of the backup.
     pub database: &'a str,
+    /// Name of the environment.
+    pub environment: &'a str,
     /// Shown in `pg_stat_activity`: says who holds the lock.
     pub application_name: &'a str,
     /// Whoever holds the lock is ended.
@@ -58,7 +60,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// 75 unreachable, or locked, naming the holder; 77 login refused or a right missing; 78 for a
-/// transaction pooler, or one that drops settings.
+/// transaction pooler, one that drops settings, or a lock that another environment holds.
 pub async fn open(connection: &Connection, opening: &Opening<'_>) -> Result<Source> {
     let params = ConnectParams::of(connection)?;
     let settings: Vec<(String, String)> =
@@ -72,8 +74,8 @@ pub async fn open(connection: &Connection, opening: &Opening<'_>) -> Result<Sour
     check_settings(&holder, &settings).await?;
     let second = connect(&pinned, &how.pinned(&holder.endpoint)).await?;
     let place = format!("database {}", opening.database);
-    let lock =
-        Lock::new(&format!("backup {}", opening.database), format!("back up {}", opening.database), &place);
+    let verb = format!("back up {}", opening.database);
+    let lock = Lock::new(&format!("backup {}", opening.database), verb, &place).by(opening.environment);
     match opening.look_only {
         true => lock::refuse_pooler(&holder.client, &second.client, &place).await?,
         false => lock.take(&holder, &second, opening.take_over).await?,

@@ -7,6 +7,8 @@
 use crate::config::model::{Pipeline, TableSpec};
 use crate::config::words;
 use crate::error::Failure;
+use crate::etl::plan::Wishes;
+use crate::etl::reset;
 use crate::logging::Format;
 use crate::table::{TableName, quote_if_needed};
 use jiff::Timestamp;
@@ -77,7 +79,7 @@ pub struct SelectArgs {
     #[arg(long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
     /// Read every row again, whatever the mode
-    #[arg(long, conflicts_with_all = ["from", "to"])]
+    #[arg(long, conflicts_with_all = ["from", "to", "until"])]
     pub full_refresh: bool,
     /// Backfill from here: date, RFC 3339 time or integer; the watermark stays
     #[arg(long, value_name = "START", requires = "to", allow_hyphen_values = true)]
@@ -85,6 +87,9 @@ pub struct SelectArgs {
     /// Backfill up to here, itself not included
     #[arg(long, value_name = "END", requires = "from", allow_hyphen_values = true)]
     pub to: Option<Point>,
+    /// Read only up to here, itself not included, and move the watermark there: a first load in parts
+    #[arg(long, value_name = "END", conflicts_with_all = ["from", "to"], allow_hyphen_values = true)]
+    pub until: Option<Point>,
 }
 
 impl SelectArgs {
@@ -104,6 +109,20 @@ impl SelectArgs {
             }
         }
         Ok(found)
+    }
+
+    /// What is asked for beyond the configuration.
+    ///
+    /// # Errors
+    /// As [`SelectArgs::window`].
+    pub fn wishes(&self, allow_rewrite: bool) -> Result<Wishes, Failure> {
+        let window = self.window()?.map(|(from, to)| (from.to_string(), to.to_string()));
+        Ok(Wishes {
+            full_refresh: self.full_refresh,
+            window,
+            until: self.until.map(Into::into),
+            allow_rewrite,
+        })
     }
 
     /// The half-open window of a backfill.
@@ -233,6 +252,15 @@ impl FromStr for Point {
             _ => Err("it is neither a date such as 2026-01-31, nor a time such as 2026-01-31T06:00:00Z, \
                       nor an integer"
                 .into()),
+        }
+    }
+}
+
+impl From<Point> for reset::Point {
+    fn from(point: Point) -> reset::Point {
+        match point {
+            Point::Time(time) => reset::Point::Time(time),
+            Point::Number(number) => reset::Point::Number(number),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::restore::{How, moment, phases, tools};
 use super::{open, record};
 use crate::backup::drill::{judge, keep, measured, of_run};
 use crate::backup::drills::{Drilled, SCHEMA};
+use crate::backup::holders::{self, Held, Proven};
 use crate::backup::restore::choose::Choice;
 use crate::backup::restore::fill::{Hands, Restored, Wish, list, restore};
 use crate::backup::restore::guard::Allowed;
@@ -92,6 +93,8 @@ async fn drill(
     if args.dry_run {
         return Ok(foreseen(context.report(), &opened, &target));
     }
+    let (held, _) = args.how.places(database, resolver).held().await?;
+    let holders = holders::prove(&opened.store, &opened.good, &held).await?;
     let started_at = Timestamp::now();
     let hands = Hands {
         store: &opened.store,
@@ -106,6 +109,7 @@ async fn drill(
     let record = of_drill(args, database, project, (&opened, &target), (&restored, started_at));
     let mut report = told(context.report(), &record, &restored.not_covered, Status::Ok);
     phases(&mut report, &restored);
+    tell_holders(&mut report, &opened, (&held, &holders));
     report.warnings.extend(opened.warnings.iter().chain(&restored.warnings).cloned());
     if let Err(error) = keep(opened.store.as_ref(), &record).await {
         let warning = format!("the drill is not recorded in the store: {}", classify(&error).what);
@@ -187,6 +191,30 @@ fn of_drill(
         restore_ms: restored.measured.restore_ms,
         prove_ms: restored.measured.prove_ms,
         restore_within_ms: u64::try_from(database.restore_within.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Which identities were proven, which of them nothing needs any more, and what none of them opens.
+fn tell_holders(report: &mut Report, opened: &Opened, (held, proven): (&[Held], &[Proven])) {
+    let told = proven.iter().map(|one| {
+        json!({"recipient": one.recipient, "from": one.from, "backups": one.backups, "opened": one.opened})
+    });
+    report.extra.insert("identities".into(), told.collect());
+    for one in proven.iter().filter(|one| one.backups == 0) {
+        let who = format!("the identity of {} ({})", holders::short(&one.recipient), one.from);
+        report
+            .warnings
+            .push(format!("{who} opens no backup of {} any more", opened.backup.manifest.database));
+    }
+    let closed = if held.is_empty() { Vec::new() } else { holders::unopened(&opened.good, held) };
+    if !closed.is_empty() {
+        let by = holders::by_recipients(closed.iter().copied());
+        let by: Vec<String> =
+            by.iter().map(|(who, count)| format!("{count} with {}", holders::any_of(who))).collect();
+        let count = closed.len();
+        report
+            .warnings
+            .push(format!("no identity held here opens {count} of the backups: {}", by.join(", ")));
     }
 }
 

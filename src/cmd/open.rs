@@ -5,7 +5,6 @@ use super::arguments::{SelectArgs, StepArgs};
 use crate::config::model::{AwsPlace, Database, FilesPlace, Pipeline, Project, SecretPlace};
 use crate::config::needs::{Class, HMAC_KEY, masks_by_hmac};
 use crate::error::Failure;
-use crate::etl::plan::Wishes;
 use crate::etl::run::{Hands, Request};
 use crate::report::Report;
 use crate::secret::aws::{Ambient, SecretsManager, Settings, Who};
@@ -168,14 +167,13 @@ impl Open {
         step: &'a StepArgs,
         select: &SelectArgs,
     ) -> Result<Request<'a>, Failure> {
-        let window = select.window()?.map(|(from, to)| (from.to_string(), to.to_string()));
         Ok(Request {
             project: &self.project,
             pipeline: &self.pipeline,
             specs: select.tables_of(&self.pipeline)?,
             run_id: step.run.as_str(),
             command,
-            wishes: Wishes { full_refresh: select.full_refresh, window, allow_rewrite: step.allow_rewrite },
+            wishes: select.wishes(step.allow_rewrite)?,
             allow_deletes: step.allow_deletes,
             take_over: step.take_over,
         })

@@ -4,7 +4,6 @@ use super::Context;
 use super::arguments::{RunId, SelectArgs};
 use super::open::open;
 use crate::error::Failure;
-use crate::etl::plan::Wishes;
 use crate::etl::preview::{Line, Preview, preview};
 use crate::etl::run::Request;
 use crate::report::{Report, TableFigures};
@@ -32,7 +31,6 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let open = open(context, &args.pipeline)?;
     open.fetch_for_reading().await;
-    let window = args.select.window()?.map(|(from, to)| (from.to_string(), to.to_string()));
     let run = RunId::fresh();
     let request = Request {
         project: &open.project,
@@ -40,7 +38,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         specs: args.select.tables_of(&open.pipeline)?,
         run_id: run.as_str(),
         command: "plan",
-        wishes: Wishes { full_refresh: args.select.full_refresh, window, allow_rewrite: args.allow_rewrite },
+        wishes: args.select.wishes(args.allow_rewrite)?,
         allow_deletes: false,
         take_over: false,
     };

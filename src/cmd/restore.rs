@@ -116,6 +116,11 @@ impl How {
         }
     }
 
+    /// Where identities are looked for.
+    pub fn places<'a>(&'a self, database: &'a Database, resolver: &'a Resolver) -> Places<'a> {
+        Places { resolver, variables: &database.identities, files: &self.identity_files }
+    }
+
     /// What opens the backup.
     ///
     /// # Errors
@@ -126,8 +131,7 @@ impl How {
         opened: &Opened,
         resolver: &Resolver,
     ) -> anyhow::Result<Identities> {
-        let places = Places { resolver, variables: &database.identities, files: &self.identity_files };
-        places.find(&opened.backup.manifest.recipients).await
+        self.places(database, resolver).find(&opened.backup.manifest.recipients).await
     }
 }
 

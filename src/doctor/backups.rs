@@ -2,7 +2,10 @@
 //! themselves, databases that can be dumped by the right programs.
 
 use super::{Findings, Verdict};
+use crate::backup::holders::{self, Held};
+use crate::backup::inventory::{self, Backup};
 use crate::backup::manifest::{Kind as What, PROOF};
+use crate::backup::restore::identity::Places;
 use crate::backup::source::{self, Opening};
 use crate::backup::{dump, names, stores};
 use crate::config::model::{Database, Project, StorePlace};
@@ -45,7 +48,8 @@ pub async fn examine(
         let mut findings = Findings::about(format!("backup {}", database.name));
         let asked = dumpable(database, resolver, variables, &mut findings).await;
         findings.answer(asked);
-        identities(database, resolver, &mut findings).await;
+        let asked = identities(database, &project.environment, resolver, &mut findings).await;
+        findings.answer(asked);
         all.push(findings);
     }
     all
@@ -189,8 +193,13 @@ async fn dumpable(
     findings: &mut Findings,
 ) -> Result<()> {
     let connection = resolver.connection(&database.connection).await?;
-    let opening =
-        Opening { database: &database.name, application_name: NAME, take_over: false, look_only: true };
+    let opening = Opening {
+        database: &database.name,
+        environment: "",
+        application_name: NAME,
+        take_over: false,
+        look_only: true,
+    };
     let source = source::open(&connection, &opening).await?;
     findings.ok(format!("PostgreSQL {}, not behind a transaction pooler", source.facts.server_version));
     for warning in &source.warnings {
@@ -203,22 +212,25 @@ async fn dumpable(
     Ok(())
 }
 
-/// Whether who may open the backups is at hand: here or elsewhere, but somewhere.
-async fn identities(database: &Database, resolver: &Resolver, findings: &mut Findings) {
-    let mut found = Vec::new();
-    for name in &database.identities {
-        match resolver.variable(name).await {
-            Ok(text) => match crate::backup::seal::Identities::parse(&text, &format!("variable {name}")) {
-                Ok(identities) => found.extend(identities.recipients()),
-                Err(failure) => findings.failed(&failure),
-            },
-            Err(error) if classify(&error).kind == Kind::Permission => (), // it is not here
-            Err(error) => findings.failed(&classify(&error)),
+/// Who may open the backups: those named, those held here, and what is left for others.
+async fn identities(
+    database: &Database,
+    environment: &str,
+    resolver: &Resolver,
+    findings: &mut Findings,
+) -> Result<()> {
+    let places = Places { resolver, variables: &database.identities, files: &[] };
+    let held = match places.held().await {
+        Ok((held, _)) => held,
+        Err(error) => {
+            findings.failed(&classify(&error));
+            return Ok(());
         }
-    }
-    if found.is_empty() {
+    };
+    let names = |one: &Held| database.encrypt_to.contains(&one.recipient);
+    if held.is_empty() {
         findings.ok("encrypted; no identity is at hand here, and none is needed to back up");
-    } else if found.iter().any(|own| database.encrypt_to.contains(own)) {
+    } else if held.iter().any(names) {
         findings.ok("encrypted; an identity at hand here opens it");
     } else {
         let names = database.identities.join(", ");
@@ -228,6 +240,48 @@ async fn identities(database: &Database, resolver: &Resolver, findings: &mut Fin
             Kind::Permission,
             format!("no identity in {names} opens what `encrypt_to:` closes"),
             next,
+        );
+    }
+    // A store that cannot be read is told where stores are looked at.
+    let Ok(store) = stores::open(&database.place, None, resolver).await else { return Ok(()) };
+    let home = names::home(What::Database, &database.name);
+    let Ok(inventory) = inventory::take(store.as_ref(), &home, environment).await else { return Ok(()) };
+    let good: Vec<Backup> = inventory.backups.into_iter().filter(Backup::is_good).collect();
+    holders(database, &good, &held, findings);
+    Ok(())
+}
+
+/// Counts who opens what is stored.
+fn holders(database: &Database, good: &[Backup], held: &[Held], findings: &mut Findings) {
+    let now = &database.encrypt_to;
+    let count = |recipients: &[String]| match recipients.len() {
+        1 => "1 identity opens".to_owned(),
+        more => format!("each of {more} identities opens"),
+    };
+    findings.ok(format!("{} what is stored from now on: {}", count(now), holders::any_of(now)));
+    for (recipients, backups) in holders::by_recipients(good) {
+        let retired = recipients.iter().all(|one| !now.contains(one));
+        let note =
+            if retired { "; `encrypt_to:` names none of them any more: keep it for as long" } else { "" };
+        findings.ok(format!(
+            "{} {backups} good backups: {}{note}",
+            count(&recipients),
+            holders::any_of(&recipients)
+        ));
+    }
+    for one in held {
+        let opens = good.iter().filter(|backup| backup.manifest.recipients.contains(&one.recipient)).count();
+        let who = holders::short(&one.recipient);
+        findings.ok(format!("{} holds the identity of {who}: it opens {opens} good backups", one.from));
+    }
+    let closed = if held.is_empty() { Vec::new() } else { holders::unopened(good, held) };
+    if let (Some(newest), count) = (closed.first(), closed.len()) {
+        findings.warn(
+            format!("no identity held here opens {count} good backups, the newest of them {}", newest.id),
+            format!(
+                "It takes the identity of {}: put it into a variable and name that under `identities:`.",
+                holders::any_of(&newest.manifest.recipients)
+            ),
         );
     }
 }

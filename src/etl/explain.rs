@@ -11,7 +11,7 @@ use crate::etl::create;
 use crate::etl::plan::{Action, Reading, TablePlan};
 use crate::etl::predicate;
 use crate::etl::publish;
-use crate::etl::window::KeyKind;
+use crate::etl::window::{KeyKind, repeated};
 use crate::ledger::history::Past;
 use crate::report::lines::span;
 use crate::report::{duration, grouped, size};
@@ -89,13 +89,29 @@ impl Around<'_> {
                 let key = plan.key.as_ref().map_or("its key", |key| key.name.as_str());
                 format!("rows with {key} from {from} to {to}, itself not included; the watermark stays")
             }
+            Reading::Until { value, until, .. } => {
+                let Some(key) = &plan.key else { return "some rows".to_owned() };
+                let from = value.map_or("the start".to_owned(), |value| predicate::point(value, &key.kind));
+                let until = predicate::point(*until, &key.kind);
+                format!(
+                    "rows with {} from {from} to {until}, itself not included; the watermark goes there",
+                    key.name
+                )
+            }
             Reading::From { value, after } => {
                 let Some(key) = &plan.key else { return "new rows".to_owned() };
                 let compare = if *after { "after" } else { "from" };
                 let from = predicate::point(*value, &key.kind);
                 let mark = plan.last.as_ref().and_then(predicate::watermark);
-                let behind = match mark {
-                    Some(mark) if mark != from => format!("the watermark is {mark}, less the lookback"),
+                let twice =
+                    plan.last.as_ref().and_then(|last| last.value).map_or(0, |at| repeated(at, &key.kind));
+                let behind = match (mark, &key.kind) {
+                    (Some(mark), KeyKind::Timestamp { zone }) if mark != from && twice > 0 => {
+                        format!(
+                            "the watermark is {mark}, less what the clock of {zone} repeats there and the lookback"
+                        )
+                    }
+                    (Some(mark), _) if mark != from => format!("the watermark is {mark}, less the lookback"),
                     _ => "the watermark".to_owned(),
                 };
                 let unit = if key.kind == KeyKind::Xmin { " (transaction id)" } else { "" };
@@ -122,7 +138,7 @@ impl Around<'_> {
                 });
                 Expected { rows: Some(rows), bytes: Some(bytes), ms }
             }
-            Reading::Window { .. } => Expected::default(),
+            Reading::Window { .. } | Reading::Until { .. } => Expected::default(),
             Reading::From { .. } => match median(&self.past.parts) {
                 Some((rows, bytes, ms)) => Expected { rows: Some(rows), bytes: Some(bytes), ms: Some(ms) },
                 None => Expected::default(),
@@ -264,7 +280,7 @@ impl Around<'_> {
         match (&plan.reading, plan.action, self.deletes_age_s) {
             (_, Action::Create, _) => "none can be: the table is new".to_owned(),
             (Reading::All(_), ..) => format!("rows that are gone are {word} ({brake})"),
-            (Reading::Window { .. }, ..) => "not looked for in a window".to_owned(),
+            (reading, ..) if reading.is_part() => "not looked for in a window".to_owned(),
             _ if plan.compare_keys => {
                 format!("due: all keys are compared, rows that are gone are {word} ({brake})")
             }

@@ -3,31 +3,21 @@
 //! In:    a table's settings, its state in the ledger, its catalog on both sides, the snapshot's facts.
 //! Out:   a [`TablePlan`], which a stage keeps and `sankofa plan` prints.
 //! Holds: pure; the same inputs give the same plan.
-//! Not here: gathering the inputs (`etl::prepare`), doing it (`etl::extract`, `etl::publish`).
+//! Not here: gathering the inputs (`etl::prepare`), which rows (`etl::reading`), doing it (`etl::extract`, `etl::publish`).
 
-use crate::config::model::{DeleteMode, Mode, SchemaPolicy, TableSpec};
+use crate::config::model::{DeleteMode, Mask, Mode, SchemaPolicy, TableSpec};
 use crate::error::Failure;
 use crate::etl::contract::{self, Contract, Decision, Weight};
+use crate::etl::fingerprint;
 use crate::etl::layout::Layout;
-use crate::etl::window::{self, Bound, Facts, KeyKind, ReplicationKey, Watermark};
+pub use crate::etl::reading::Reading;
+use crate::etl::reading::reading;
+use crate::etl::reset::Point;
+use crate::etl::window::{Facts, KeyKind, ReplicationKey, Watermark};
 use crate::ledger::state::TableState;
-use crate::pg::copy::hex;
 use crate::table::{SourceTable, TableName};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-/// Which rows are read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reading {
-    /// Every row, for this reason.
-    All(String),
-    /// Rows from the watermark on.
-    From { value: i64, after: bool },
-    /// A window asked for by hand; the watermark stays.
-    Window { from: String, to: String },
-}
 
 /// What becomes of the rows in the warehouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +81,8 @@ pub struct Wishes {
     pub full_refresh: bool,
     /// A half-open window of the replication key, as typed.
     pub window: Option<(String, String)>,
+    /// Only rows before this point, which the watermark moves to.
+    pub until: Option<Point>,
     /// A change may rewrite a warehouse table.
     pub allow_rewrite: bool,
 }
@@ -119,6 +111,8 @@ pub struct Inputs<'a> {
     pub wishes: &'a Wishes,
     /// Fingerprint of the HMAC key, if one is used.
     pub hmac_fingerprint: String,
+    /// Another source table that the target was filled from until now.
+    pub filled_from: Option<&'a str>,
 }
 
 /// Plans one table.
@@ -147,7 +141,7 @@ pub fn plan(mut inputs: Inputs<'_>) -> Result<TablePlan> {
     let changes = changes.into_iter().map(|change| change.returned(misfit)).collect();
     let decision = contract::decide(changes, inputs.policy, inputs.wishes.full_refresh);
     refuse(&inputs, &decision, &contract)?;
-    let settings = fingerprint(spec, &inputs.layout, &inputs.hmac_fingerprint);
+    let settings = fingerprint::of_table(spec, &inputs.layout, &inputs.hmac_fingerprint);
     let reading = reading(&inputs, key.as_ref(), last.as_ref(), &decision, &settings)?;
     let full = matches!(reading, Reading::All(_));
     let action = match (&inputs.target, full) {
@@ -158,12 +152,10 @@ pub fn plan(mut inputs: Inputs<'_>) -> Result<TablePlan> {
     if action == Action::Merge && inputs.layout.key.is_empty() {
         return Err(no_key(name).into());
     }
-    let due = inputs
-        .state
-        .and_then(|state| state.deletes_age_s)
-        .is_none_or(|age| age >= i64::try_from(spec.deletes.every.as_secs()).unwrap_or(i64::MAX));
-    let window = matches!(reading, Reading::Window { .. });
-    let compare_keys = !full && !window && due && spec.deletes.mode != DeleteMode::Ignore;
+    let every = i64::try_from(spec.deletes.every.as_secs()).unwrap_or(i64::MAX);
+    // An age below zero: the warehouse's clock was ahead then, and says nothing.
+    let due = inputs.state.and_then(|state| state.deletes_age_s).is_none_or(|age| !(0..every).contains(&age));
+    let compare_keys = !full && !reading.is_part() && due && spec.deletes.mode != DeleteMode::Ignore;
     Ok(TablePlan {
         name: name.clone(),
         target: inputs.target_name.clone(),
@@ -282,75 +274,6 @@ fn refuse(inputs: &Inputs<'_>, decision: &Decision, contract: &Contract) -> Resu
     Ok(())
 }
 
-fn reading(
-    inputs: &Inputs<'_>,
-    key: Option<&ReplicationKey>,
-    last: Option<&Watermark>,
-    decision: &Decision,
-    settings: &str,
-) -> Result<Reading, Failure> {
-    let all = |why: &str| Ok(Reading::All(why.to_owned()));
-    if let Some((from, to)) = &inputs.wishes.window {
-        return match key {
-            Some(key) if inputs.spec.mode == Mode::Incremental && key.kind != KeyKind::Xmin => {
-                match whole(inputs, decision, settings) {
-                    None => Ok(Reading::Window { from: from.clone(), to: to.clone() }),
-                    Some(why) => Err(window_too_small(&inputs.spec.name, why)),
-                }
-            }
-            _ => Err(Failure::config(format!(
-                "cannot read a window of {}: only an incremental table has one",
-                inputs.spec.name
-            ))
-            .hint("Name the incremental tables with --table.")),
-        };
-    }
-    let Some(key) = key else { return all("mode: full_refresh") };
-    let lookback = lookback(inputs.spec, key)?;
-    if let Some(why) = whole(inputs, decision, settings) {
-        return Ok(Reading::All(why.to_owned()));
-    }
-    Ok(match window::bound(last, key, inputs.facts, lookback) {
-        Bound::All(why) => Reading::All(why),
-        Bound::From { value, after } => Reading::From { value, after },
-    })
-}
-
-/// Why rows from the watermark on, or of a window, are not enough.
-fn whole(inputs: &Inputs<'_>, decision: &Decision, settings: &str) -> Option<&'static str> {
-    match inputs.state {
-        _ if inputs.wishes.full_refresh => Some("--full-refresh"),
-        None => Some("first load"),
-        Some(_) if inputs.target.is_none() => Some("the warehouse table is gone"),
-        Some(_) if decision.reload => Some("the schema has changed"),
-        Some(state) if state.settings != settings => Some("filter or masks have changed"),
-        Some(_) => None,
-    }
-}
-
-/// Publishing a window would take what all other rows still need as done.
-fn window_too_small(name: &TableName, why: &str) -> Failure {
-    Failure::data(format!("cannot read a window of {name}: all its rows have to be read ({why})"))
-        .hint("Run it once without --from and --to.")
-}
-
-fn lookback(spec: &TableSpec, key: &ReplicationKey) -> Result<u64, Failure> {
-    window::reach(spec.lookback, &key.kind).ok_or_else(|| {
-        Failure::config(format!(
-            "cannot read {}: its lookback is not in the unit of its replication key {}",
-            spec.name, key.name
-        ))
-        .hint("A time key takes a duration such as `10m`, an integer key a count such as `1000`.")
-    })
-}
-
-fn fingerprint(spec: &TableSpec, layout: &Layout, hmac: &str) -> String {
-    let masks: Vec<_> =
-        layout.columns.iter().filter_map(|column| Some((&column.name, column.mask?))).collect();
-    let hmac = if layout.needs_hmac_key() { hmac } else { "" };
-    hex(&Sha256::digest(format!("{:?} {masks:?} {hmac}", spec.filter)))[..16].to_owned()
-}
-
 fn warnings(inputs: &Inputs<'_>, key: Option<&ReplicationKey>, reading: &Reading) -> Vec<String> {
     let name = &inputs.spec.name;
     let told = inputs.layout.columns.iter().filter_map(|column| {
@@ -359,7 +282,7 @@ fn warnings(inputs: &Inputs<'_>, key: Option<&ReplicationKey>, reading: &Reading
     let mut warnings: Vec<String> = told.collect();
     if let Some(key) = key
         && !key.indexed
-        && matches!(reading, Reading::From { .. })
+        && matches!(reading, Reading::From { .. } | Reading::Until { .. })
         && inputs.source.bytes > 64 << 20
     {
         warnings.push(format!(
@@ -372,7 +295,29 @@ fn warnings(inputs: &Inputs<'_>, key: Option<&ReplicationKey>, reading: &Reading
     {
         warnings.push(format!("{name}: {column} has no time zone; it is read as {zone}: set `timezone:`"));
     }
+    if *reading == Reading::All(fingerprint::OTHER_KEY.to_owned()) && inputs.target.is_some() {
+        warnings.extend(masked_anew(inputs));
+    }
     warnings
+}
+
+/// What a full refresh under another HMAC key cannot mend by itself.
+fn masked_anew(inputs: &Inputs<'_>) -> Option<String> {
+    let (name, target) = (&inputs.spec.name, inputs.target_name.sql());
+    let is_masked = |key: &String| {
+        inputs.layout.columns.iter().any(|column| column.name == *key && column.mask == Some(Mask::Hmac))
+    };
+    if inputs.layout.key.iter().any(is_masked) {
+        return Some(format!(
+            "{name}: its key is masked: every row comes anew and the old ones count as deleted; run it with --allow-deletes"
+        ));
+    }
+    (inputs.spec.deletes.mode == DeleteMode::Soft).then(|| {
+        format!(
+            "{name}: rows that were deleted at the source keep the masks of the old key; \
+             DELETE FROM {target} WHERE _sankofa_deleted_at IS NOT NULL takes them out"
+        )
+    })
 }
 
 impl TablePlan {

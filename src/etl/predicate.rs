@@ -6,7 +6,7 @@
 //! Not here: where reading starts (`etl::window`).
 
 use crate::etl::plan::{Reading, TablePlan};
-use crate::etl::window::{KeyKind, ReplicationKey, Watermark};
+use crate::etl::window::{KeyKind, ReplicationKey, Watermark, moment};
 use crate::table::{literal, quote};
 
 /// The SQL condition that selects the rows to read; `None`: all of them.
@@ -27,6 +27,11 @@ pub fn rows(plan: &TablePlan, xmax: u64) -> Option<String> {
                     "(({}::int8 - xmin::text::int8) % 4294967296 + 4294967296) % 4294967296 <= {age}",
                     xmax % (1 << 32)
                 ));
+            }
+            Reading::Until { value, after, until } => {
+                let from = if *after { ">" } else { ">=" };
+                all.extend(value.map(|value| format!("{column} {from} {}", spell(value, &key.kind))));
+                all.push(format!("{column} < {}", spell(*until, &key.kind)));
             }
             Reading::From { value, after } => {
                 let compare = if *after { ">" } else { ">=" };
@@ -82,12 +87,9 @@ fn text_of(value: i64, kind: &KeyKind) -> String {
         KeyKind::Integer | KeyKind::Xmin => value.to_string(),
         KeyKind::Date { .. } => days(value).map_or_else(|_| edge(value), |date| date.to_string()),
         _ => {
-            let moment = jiff::Span::new()
-                .try_microseconds(value)
-                .and_then(|span| epoch.to_datetime(jiff::civil::Time::midnight()).checked_add(span));
             let zone = if *kind == KeyKind::Timestamptz { "+00" } else { "" };
-            moment
-                .map_or_else(|_| edge(value), |at| format!("{}{zone}", at.strftime("%Y-%m-%d %H:%M:%S%.6f")))
+            let text = |at: jiff::civil::DateTime| format!("{}{zone}", at.strftime("%Y-%m-%d %H:%M:%S%.6f"));
+            moment(value).map_or_else(|| edge(value), text)
         }
     }
 }
@@ -106,5 +108,13 @@ mod tests {
         assert_eq!(text_of(-1, &KeyKind::Timestamptz), "1999-12-31 23:59:59.999999+00");
         assert_eq!(text_of(366, &KeyKind::Date { zone: "UTC".into() }), "2001-01-01");
         assert_eq!(text_of(i64::MIN, &KeyKind::Timestamptz), "-infinity");
+        let (day, date) = (86_400_000_000, KeyKind::Date { zone: "UTC".into() });
+        assert_eq!(text_of(8825 * day - 1, &KeyKind::Timestamptz), "2024-02-28 23:59:59.999999+00");
+        for (days, text) in
+            [(8825, "2024-02-29"), (8826, "2024-03-01"), (36_583, "2100-02-28"), (36_584, "2100-03-01")]
+        {
+            assert_eq!(text_of(days, &date), text);
+            assert_eq!(&text_of(days * day, &KeyKind::Timestamptz)[..10], text);
+        }
     }
 }

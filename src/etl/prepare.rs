@@ -8,6 +8,7 @@ use crate::config::model::{Pipeline, Project, TableSpec};
 use crate::config::needs::HMAC_KEY;
 use crate::error::{Failure, most_serious};
 use crate::etl::contract::{Change, Weight};
+use crate::etl::fingerprint;
 use crate::etl::layout::{self, Surroundings};
 use crate::etl::plan::{self, Action, Inputs, TablePlan, Wishes};
 use crate::etl::source::{self, Source};
@@ -15,14 +16,11 @@ use crate::etl::window::KeyKind;
 use crate::etl::{publish, quality, target};
 use crate::ledger::state::TableState;
 use crate::ledger::{self, state};
-use crate::pg::copy::hex;
 use crate::pg::{Session, introspect};
 use crate::secret::Resolver;
 use crate::table::TableName;
 use anyhow::Result;
-use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 
 /// A transaction so old is told even before the first watermark.
@@ -81,7 +79,8 @@ pub async fn prepare<'a>(
     }
     let needs_key = layouts.iter().flatten().any(|layout| layout.needs_hmac_key());
     let hmac_key = if needs_key { Some(ends.resolver.variable(HMAC_KEY).await?) } else { None };
-    let fingerprint = fingerprint(hmac_key.as_ref())?;
+    let key = fingerprint::of_key(hmac_key.as_ref())?;
+    let masked = masked_by_another(ends.warehouse, &targets, &key).await?;
     let mut plans = Vec::new();
     let mut failures = Vec::new();
     for (number, layout) in layouts.into_iter().enumerate() {
@@ -98,7 +97,8 @@ pub async fn prepare<'a>(
                 timezone: &source.timezone,
                 policy: spec.on_schema_change,
                 wishes,
-                hmac_fingerprint: fingerprint.clone(),
+                hmac_fingerprint: key.clone(),
+                filled_from: filled_from(&states, spec, name),
             })
         });
         match planned.and_then(|plan| check_columns(spec, &plan).map(|()| plan).map_err(Into::into)) {
@@ -110,8 +110,9 @@ pub async fn prepare<'a>(
     for plan in &plans {
         refuse_views(ends.warehouse, plan).await?;
     }
-    if let (Some(words), Some(first)) = (pinned(source, &plans), plans.first_mut()) {
-        first.warnings.push(words);
+    let said = [pinned(source, &plans), masked];
+    if let Some(first) = plans.first_mut() {
+        first.warnings.extend(said.into_iter().flatten());
     }
     let caps = caps(source, &plans).await?;
     Ok(Prepared { plans, specs, caps, hmac_key })
@@ -139,10 +140,40 @@ async fn states(
     let names: Vec<String> = targets.iter().map(TableName::to_string).collect();
     if let Some((target, other)) = state::other_owner(&warehouse.client, &pipeline.name, &names).await? {
         return Err(Failure::config(format!("cannot load {target}: pipeline {other} fills it already"))
-            .hint("Give the table another `target:`, or take it out of one of the two pipelines.")
+            .hint(format!(
+                "Give the table another `target:`, or take it out of one of the two pipelines. If it has moved here, or \
+                 {other} was renamed: `sankofa state rename {other} {}` (with `--table` for one table).",
+                pipeline.name
+            ))
             .into());
     }
     state::read(&warehouse.client, &pipeline.name).await
+}
+
+/// Tables that this run does not read and whose masks another HMAC key has made.
+async fn masked_by_another(warehouse: &Session, targets: &[TableName], key: &str) -> Result<Option<String>> {
+    if key.is_empty() || ledger::look(&warehouse.client).await?.version == 0 {
+        return Ok(None);
+    }
+    let ours: Vec<String> = targets.iter().map(TableName::to_string).collect();
+    let others = state::under_another_key(&warehouse.client, key, &ours).await?;
+    Ok((!others.is_empty()).then(|| {
+        format!(
+            "{} carry masks of another HMAC key until they are loaded again: a join on a masked column finds nothing there",
+            others.join(", ")
+        )
+    }))
+}
+
+/// The source table that fills `target` until now, where it is another one of this pipeline.
+fn filled_from<'a>(
+    states: &'a BTreeMap<String, TableState>,
+    spec: &TableSpec,
+    target: &TableName,
+) -> Option<&'a str> {
+    let (own, target) = (spec.name.to_string(), target.to_string());
+    let other = states.iter().find(|(name, state)| **name != own && state.target == target);
+    other.map(|(name, _)| name.as_str())
 }
 
 /// A target's name must not be taken by what is no table: a view, a sequence, a type.
@@ -238,22 +269,6 @@ async fn refuse_views(warehouse: &Session, plan: &TablePlan) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Tells one HMAC key from another without telling the key.
-fn fingerprint(key: Option<&SecretString>) -> Result<String> {
-    let Some(key) = key else { return Ok(String::new()) };
-    let key = key.expose_secret();
-    if key.len() < 16 {
-        return Err(Failure::permission(format!(
-            "cannot mask: variable {HMAC_KEY} is shorter than 16 bytes"
-        ))
-        .hint("Make one with `openssl rand -hex 32` and keep it: another key changes every masked value.")
-        .into());
-    }
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
-    mac.update(b"sankofa fingerprint");
-    Ok(hex(&mac.finalize().into_bytes())[..16].to_owned())
 }
 
 /// Says whose transaction holds the watermark back: one that has seen a whole run go by, or is old.

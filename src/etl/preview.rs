@@ -17,6 +17,7 @@ use crate::ledger;
 use crate::ledger::history::{self, Past};
 use crate::ledger::state::{self, TableState};
 use crate::pg::Session;
+use crate::table::TableName;
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -79,15 +80,38 @@ pub async fn preview(request: &Request<'_>, hands: &Hands<'_>) -> Result<Preview
         known.states = state::read(&warehouse.client, &request.pipeline.name).await?;
         known.past = history::past(&warehouse.client, &request.pipeline.name).await?;
     }
+    let left = left_out(request, &known);
     let error = match tell(request, hands, (&warehouse, &known)).await {
-        Ok(preview) => return Ok(preview),
+        Ok(mut preview) => {
+            preview.warnings.extend(left);
+            return Ok(preview);
+        }
         Err(error) => error,
     };
     let kind = classify(&error).kind;
     if !matches!(kind, Kind::Data | Kind::Config | Kind::Permission) {
         return Err(error);
     }
-    one_by_one(request, hands, (&warehouse, &known), error).await
+    let mut preview = one_by_one(request, hands, (&warehouse, &known), error).await?;
+    preview.warnings.extend(left);
+    Ok(preview)
+}
+
+/// Tables that were loaded once and that the pipeline no longer has: nothing becomes of them.
+fn left_out(request: &Request<'_>, known: &Known) -> Vec<String> {
+    let pipeline = request.pipeline;
+    let is_read = |name: &String| pipeline.tables.iter().any(|spec| spec.name.to_string() == *name);
+    let is_filled = |target: &String| {
+        pipeline
+            .tables
+            .iter()
+            .any(|spec| TableName::new(&pipeline.schema, &spec.target).to_string() == *target)
+    };
+    let gone = known.states.iter().filter(|(name, state)| !is_read(name) && !is_filled(&state.target));
+    gone.map(|(name, state)| {
+        format!("{name} is no longer in the pipeline: {} stays as it is, and gets no more rows", state.target)
+    })
+    .collect()
 }
 
 /// Some table is refused: each is planned alone, so that it is known which, and what of the others.

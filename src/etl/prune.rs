@@ -153,6 +153,22 @@ fn unreadable(directory: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
+/// Refuses to write over the stage of another environment.
+///
+/// # Errors
+/// 78, with what to do.
+pub fn refuse_other_environment(directory: &Path, environment: &str) -> Result<(), Failure> {
+    let found = if directory.is_dir() { look(directory).ok().flatten() } else { None };
+    match found.and_then(|found| found.environment) {
+        Some(other) if other != environment => Err(Failure::config(format!(
+            "cannot use the stage {}: it is of environment {other:?}, this run is of {environment:?}",
+            directory.display()
+        ))
+        .hint("Give each environment a stage of its own: `environments: {NAME: {stores: {...}}}`.")),
+        _ => Ok(()),
+    }
+}
+
 fn look(directory: &Path) -> Result<Option<Found>> {
     let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mark = name.rsplit_once('-').map_or("", |(_, mark)| mark);

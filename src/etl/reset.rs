@@ -125,7 +125,10 @@ impl Reset<'_> {
 
 /// A point in the unit of a key: a time goes to times and dates, an integer to the others. A key
 /// without a zone takes the point as it is written.
-fn place(point: Point, kind: &KeyKind) -> Result<i64, &'static str> {
+///
+/// # Errors
+/// A verb and what the key is, for a point of the other kind.
+pub fn place(point: Point, kind: &KeyKind) -> Result<i64, &'static str> {
     let epoch = Timestamp::from_second(946_684_800).unwrap_or_default(); // 2000-01-01 in UTC
     match (point, kind) {
         (Point::Number(number), KeyKind::Integer | KeyKind::Xmin) => Ok(number),

@@ -167,9 +167,13 @@ async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
 }
 
 async fn describe(lead: &Session) -> Result<(String, String)> {
-    // `reset_val` is what the database and role say; the session itself runs in UTC.
-    let query = "SELECT pg_catalog.current_database()::text,
-        (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone')";
+    // The database's own zone, whatever our role has; `reset_val` is what database and server say without
+    // one, since the session itself runs in UTC.
+    let query = "SELECT pg_catalog.current_database()::text, coalesce(
+        (SELECT pg_catalog.substr(c, 10) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c
+         WHERE s.setrole = 0 AND pg_catalog.lower(c) LIKE 'timezone=%' AND s.setdatabase =
+            (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())),
+        (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'))";
     let row = lead
         .client
         .query_one(query, &[])

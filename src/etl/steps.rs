@@ -13,6 +13,7 @@ use crate::etl::extract::Destination;
 use crate::etl::extracted::Extracted;
 use crate::etl::inspect;
 use crate::etl::plan::{Action, TablePlan};
+use crate::etl::prune;
 use crate::etl::publish::{self, Publication};
 use crate::etl::quality::{self, Checked};
 use crate::etl::run::{Hands, Opened, Request, counters, jobs, tell_age};
@@ -60,6 +61,7 @@ async fn write_stage(
     mut report: Report,
 ) -> Result<Report> {
     let encrypt_to = &settings(request)?.encrypt_to;
+    prune::refuse_other_environment(directory, &request.project.environment)?;
     let (source, prepared, _cancel) = request.plan(hands, &opened.target.publisher).await?;
     let writer = StageWriter::begin(directory, encrypt_to)?;
     let extracted = request.read(hands, &source, &prepared, &Destination::Files(&writer)).await?;

@@ -50,7 +50,7 @@ pub async fn open(connection: &Connection, opening: &Opening<'_>) -> Result<Targ
         // Before the lock: it is not another environment's to wait for, let alone to take over.
         ledger::check(&found, opening.environment)?;
     }
-    lock::of(opening.pipeline).take(&publisher, &second, opening.take_over).await?;
+    lock::of(opening.pipeline).by(opening.environment).take(&publisher, &second, opening.take_over).await?;
     ledger::open(&publisher.client, opening.environment).await?;
     if let Some(reader) = &opening.warehouse.reader_role {
         setup::admit(&publisher.client, reader).await?;

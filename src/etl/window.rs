@@ -7,8 +7,13 @@
 //!
 //! Units: a replication key is an `i64` as COPY binary has it: microseconds since 2000-01-01 for
 //! timestamps, days since then for dates, the number itself for integers, a 64-bit id for `xmin`.
+//!
+//! Where the clock of a zone is set back, stamps without a zone come twice: a watermark in such an hour
+//! says nothing of its second pass, so reading starts before the hour.
 
 use crate::config::model::{Lookback, Span};
+use jiff::civil::{self, DateTime};
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 /// What a replication key is.
@@ -113,7 +118,10 @@ const XMIN_REACH: u64 = 1 << 31;
 pub fn bound(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, lookback: u64) -> Bound {
     let Some(last) = last else { return Bound::All("first load".into()) };
     if !last.is_of(key) {
-        return Bound::All(format!("the replication key was {}", last.key));
+        return Bound::All(match last.key == key.name {
+            true => format!("type or zone of the replication key {} has changed", key.name),
+            false => format!("the replication key was {}", last.key),
+        });
     }
     if let Some(why) = broken_line(last, &key.kind, facts) {
         return Bound::All(why);
@@ -122,10 +130,31 @@ pub fn bound(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, look
         None if last.past.is_empty() => Bound::All("its watermark was reset".into()),
         None => Bound::All("no earlier run has read to where nothing can be missed".into()),
         Some(value) => Bound::From {
-            value: value.saturating_sub(i64::try_from(lookback).unwrap_or(i64::MAX)),
+            value: value
+                .saturating_sub(i64::try_from(lookback).unwrap_or(i64::MAX))
+                .saturating_sub(repeated(value, &key.kind)),
             after: key.unique && lookback == 0 && key.kind == KeyKind::Integer,
         },
     }
+}
+
+/// By how much the clock of the key's zone is set back in an hour that it tells twice, where `value` is
+/// in one, microseconds; 0 anywhere else. A zone that is not known here may do so at any time.
+pub fn repeated(value: i64, kind: &KeyKind) -> i64 {
+    const HOUR: i64 = 3_600_000_000;
+    let KeyKind::Timestamp { zone } = kind else { return 0 };
+    let Some(local) = moment(value) else { return 0 };
+    let Ok(zone) = TimeZone::get(zone) else { return HOUR };
+    match zone.to_ambiguous_timestamp(local).offset() {
+        AmbiguousOffset::Fold { before, after } => i64::from(before.seconds() - after.seconds()) * 1_000_000,
+        _ => 0,
+    }
+}
+
+/// Microseconds since 2000-01-01 as a day and a time of it; `None` beyond the calendar.
+pub fn moment(micros: i64) -> Option<DateTime> {
+    let span = jiff::Span::new().try_microseconds(micros).ok()?;
+    civil::date(2000, 1, 1).at(0, 0, 0, 0).checked_add(span).ok()
 }
 
 /// A lookback in the unit of a key; `None`: it is in the other unit, and the table's own.
@@ -168,6 +197,9 @@ pub fn advance(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, se
     let last = last.filter(|last| last.is_of(key) && broken_line(last, &key.kind, facts).is_none());
     let mut past = last.map(|last| last.past.clone()).unwrap_or_default();
     let high = if seen.full { seen.high } else { seen.high.max(last.and_then(|last| last.high)) };
+    if let Some(until) = seen.until {
+        return reached(last, key, facts, (until, seen), past);
+    }
     if seen.full {
         past.iter_mut().for_each(|run| run.read_to = run.read_to.min(high));
     }
@@ -176,6 +208,37 @@ pub fn advance(last: Option<&Watermark>, key: &ReplicationKey, facts: &Facts, se
         KeyKind::Integer => high,
         _ => high.min(Some(seen.cap)).or(high),
     };
+    left(key, facts, (read_to, high), past)
+}
+
+/// The watermark of a run that has read every row before `until`: as if the greatest were just there.
+fn reached(
+    last: Option<&Watermark>,
+    key: &ReplicationKey,
+    facts: &Facts,
+    (until, seen): (i64, Seen),
+    mut past: Vec<Past>,
+) -> Watermark {
+    let end = match key.kind {
+        KeyKind::Integer => until.saturating_sub(1), // the next run may begin after it
+        _ => until.min(seen.cap),
+    };
+    // Before the watermark nothing was read: it stays.
+    let read_to = Some(end).max(last.and_then(|last| last.value));
+    if seen.full {
+        past.iter_mut().for_each(|run| run.read_to = run.read_to.min(read_to));
+    }
+    let high = read_to.max(last.filter(|_| !seen.full).and_then(|last| last.high));
+    left(key, facts, (read_to, high), past)
+}
+
+/// The watermark of a run that has read to `read_to` and seen nothing above `high`.
+fn left(
+    key: &ReplicationKey,
+    facts: &Facts,
+    (read_to, high): (Option<i64>, Option<i64>),
+    mut past: Vec<Past>,
+) -> Watermark {
     let by_history = matches!(key.kind, KeyKind::Integer) || facts.prepared || facts.standby;
     let value = match key.kind {
         KeyKind::Xmin => read_to,
@@ -222,6 +285,8 @@ pub struct Seen {
     pub cap: i64,
     /// Every row was read.
     pub full: bool,
+    /// Only rows before this point were, in the key's unit.
+    pub until: Option<i64>,
 }
 
 /// How far the newest earlier run has read all of whose unseen transactions have ended by now; older
@@ -265,7 +330,7 @@ mod tests {
     }
 
     fn seen(high: i64, facts: &Facts) -> Seen {
-        Seen { high: Some(high), cap: facts.oldest_or_clock(), full: false }
+        Seen { high: Some(high), cap: facts.oldest_or_clock(), full: false, until: None }
     }
 
     #[test]
@@ -306,7 +371,7 @@ mod tests {
     #[test]
     fn full_reads_beside_ever_open_transactions_settle_in_the_end() {
         let key = key("id", KeyKind::Integer);
-        let full = |high| Seen { high: Some(high), cap: 0, full: true };
+        let full = |high| Seen { high: Some(high), cap: 0, full: true, until: None };
         let mark = advance(None, &key, &facts(1, 9, 10), full(50));
         assert_eq!(mark.value, None);
         assert_eq!(advance(Some(&mark), &key, &facts(2, 19, 20), full(60)).value, Some(50));
@@ -354,7 +419,7 @@ mod tests {
         let now = facts(100, 5, 5);
         let mark = advance(None, &stamp(), &now, seen(90, &now));
         let later = facts(500, 9, 9);
-        let nothing = Seen { high: None, cap: 500, full: false };
+        let nothing = Seen { cap: 500, ..Seen::default() };
         assert_eq!(advance(Some(&mark), &stamp(), &later, nothing).value, Some(90));
     }
 
@@ -367,7 +432,7 @@ mod tests {
             let now = facts(2_000, 600, 600);
             let expected = Bound::From { value: 400, after: false };
             assert_eq!(bound(Some(&mark), &key, &now, 0), expected);
-            let nothing = Seen { high: None, cap: 2_000, full: false };
+            let nothing = Seen { cap: 2_000, ..Seen::default() };
             if key.kind != KeyKind::Xmin {
                 assert_eq!(advance(Some(&mark), &key, &now, nothing).value, Some(400));
             }
@@ -384,5 +449,58 @@ mod tests {
             bound(Some(&mark), &stamp(), &facts(200, 6, 6), 30),
             Bound::From { value: 60, after: false }
         );
+    }
+
+    fn local(text: &str) -> i64 {
+        let at: DateTime = text.parse().unwrap();
+        let span = at.since((jiff::Unit::Hour, civil::date(2000, 1, 1).at(0, 0, 0, 0))).unwrap();
+        span.total(jiff::Unit::Microsecond).unwrap() as i64
+    }
+
+    #[test]
+    fn a_watermark_in_an_hour_that_comes_twice_is_read_from_before_it() {
+        let berlin = KeyKind::Timestamp { zone: "Europe/Berlin".into() };
+        let hour = 3_600_000_000;
+        for (at, back) in [
+            ("2026-10-25T01:59:59.999999", 0),
+            ("2026-10-25T02:00:00", hour),
+            ("2026-10-25T02:59:59.999999", hour),
+            ("2026-10-25T03:00:00", 0),
+            ("2026-03-29T02:30:00", 0), // left out, never told twice
+            ("2026-07-01T02:30:00", 0),
+        ] {
+            assert_eq!(repeated(local(at), &berlin), back, "{at}");
+        }
+        let zone = |zone: &str| KeyKind::Timestamp { zone: zone.into() };
+        assert_eq!(repeated(local("2026-04-05T01:45:00"), &zone("Australia/Lord_Howe")), hour / 2);
+        assert_eq!(repeated(local("2026-10-25T02:30:00"), &zone("Africa/Accra")), 0);
+        assert_eq!(
+            repeated(local("2026-10-25T02:30:00"), &zone("Mars/Olympus")),
+            hour,
+            "a zone nobody knows"
+        );
+        assert_eq!(repeated(local("2026-10-25T02:30:00"), &KeyKind::Timestamptz), 0);
+        let key = key("u", berlin);
+        let first = local("2026-10-25T02:59:00"); // summer time, still
+        let mark =
+            advance(None, &key, &facts(100, 5, 5), Seen { high: Some(first), cap: first, ..Seen::default() });
+        let expected = Bound::From { value: local("2026-10-25T01:49:00"), after: false };
+        assert_eq!(bound(Some(&mark), &key, &facts(200, 6, 6), 600_000_000), expected);
+    }
+
+    #[test]
+    fn parts_of_a_first_load_move_the_watermark_to_their_end_and_a_part_again_moves_it_nowhere() {
+        let part = |until| Seen { high: None, cap: 1_000, full: false, until: Some(until) };
+        let mut mark = advance(None, &stamp(), &facts(1_000, 5, 5), Seen { full: true, ..part(100) });
+        for (until, value) in [(100, 100), (200, 200), (100, 200), (5_000, 1_000)] {
+            mark = advance(Some(&mark), &stamp(), &facts(1_000, 6, 6), part(until));
+            assert_eq!(mark.value, Some(value), "until {until}");
+        }
+        // An integer waits a run longer, and then begins behind what was read.
+        let id = ReplicationKey { unique: true, ..key("id", KeyKind::Integer) };
+        let first = advance(None, &id, &facts(1, 10, 10), Seen { full: true, ..part(100) });
+        assert_eq!(first.value, None);
+        let second = advance(Some(&first), &id, &facts(2, 20, 20), part(200));
+        assert_eq!(bound(Some(&second), &id, &facts(3, 30, 30), 0), Bound::From { value: 99, after: true });
     }
 }

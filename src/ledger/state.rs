@@ -1,5 +1,6 @@
 //! How far each table is: the watermark and contract that the last published run left behind.
 
+use crate::error::Failure;
 use crate::pg::public;
 use crate::table::TableName;
 use anyhow::{Context, Result};
@@ -87,6 +88,18 @@ pub async fn other_owner(
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
+/// Targets, but for `ours`, whose masks were made with another HMAC key than that of fingerprint `key`.
+///
+/// # Errors
+/// As [`public::failure`].
+pub async fn under_another_key(client: &Client, key: &str, ours: &[String]) -> Result<Vec<String>> {
+    let query = "SELECT target FROM sankofa.table_state WHERE settings LIKE '%.%'
+        AND pg_catalog.split_part(settings, '.', 2) <> $1 AND target <> ALL ($2::text[]) ORDER BY 1";
+    let rows = client.query(query, &[&key, &ours]).await;
+    let rows = rows.map_err(|error| public::failure(error, "cannot read the watermarks from the ledger"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// What a publishing run leaves behind for one table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Left {
@@ -137,8 +150,14 @@ pub async fn write(client: &Client, pipeline: &str, run: i64, left: &[Left]) -> 
         [one] => format!("cannot keep the watermark of {}", one.table),
         _ => format!("cannot keep the watermarks of {} tables", left.len()),
     };
+    // A target that is filled from another source table now: the old one is no longer its own.
+    let moved = "DELETE FROM sankofa.table_state s
+        USING pg_catalog.jsonb_to_recordset($2::jsonb) AS l(\"table\" text, target text)
+        WHERE s.pipeline = $1 AND s.target = l.target AND s.table_name <> l.\"table\"";
+    let left = serde_json::to_value(left)?;
+    client.execute(moved, &[&pipeline, &left]).await.map_err(|error| public::failure(error, &cannot))?;
     client
-        .execute(sql, &[&pipeline, &run, &serde_json::to_value(left)?])
+        .execute(sql, &[&pipeline, &run, &left])
         .await
         .map(drop)
         .map_err(|error| public::failure(error, &cannot))
@@ -174,6 +193,43 @@ pub async fn reset(
         .await
         .map_err(|error| public::failure(error, &format!("cannot reset the watermark of {table}")))?;
     Ok(row.map(|row| row.get(0)))
+}
+
+/// What is known of the tables of pipeline `old` becomes `new`'s, with their contracts: of one table, or of
+/// all with their runs. Returns the tables' names. The caller holds both locks, in a transaction.
+///
+/// # Errors
+/// 65 for a table that `new` has loaded already; as [`public::failure`].
+pub async fn rename(client: &Client, old: &str, new: &str, table: Option<&str>) -> Result<Vec<String>> {
+    let cannot = format!("cannot hand the tables of pipeline {old} to {new}");
+    let failed = |error| public::failure(error, &cannot);
+    let both = "SELECT table_name FROM sankofa.table_state WHERE pipeline = $1 AND ($3::text IS NULL OR table_name = $3)
+        INTERSECT SELECT table_name FROM sankofa.table_state WHERE pipeline = $2 LIMIT 1";
+    if let Some(row) = client.query_opt(both, &[&old, &new, &table]).await.map_err(failed)? {
+        let name: String = row.get(0);
+        return Err(Failure::data(format!("{cannot}: {new} has loaded {name} already"))
+            .hint("Take the table out of one of the two pipelines; each loads its own.")
+            .into());
+    }
+    let states = "UPDATE sankofa.table_state SET pipeline = $2
+        WHERE pipeline = $1 AND ($3::text IS NULL OR table_name = $3) RETURNING table_name";
+    let rows = client.query(states, &[&old, &new, &table]).await.map_err(failed)?;
+    // Contracts that `new` has kept of a table it once loaded are replaced.
+    let kept =
+        "DELETE FROM sankofa.contract c USING sankofa.contract o WHERE c.pipeline = $2 AND o.pipeline = $1
+        AND c.table_name = o.table_name AND ($3::text IS NULL OR c.table_name = $3)";
+    client.execute(kept, &[&old, &new, &table]).await.map_err(failed)?;
+    let contracts = "UPDATE sankofa.contract SET pipeline = $2
+        WHERE pipeline = $1 AND ($3::text IS NULL OR table_name = $3)";
+    client.execute(contracts, &[&old, &new, &table]).await.map_err(failed)?;
+    if table.is_none() {
+        let runs = "UPDATE sankofa.run r SET pipeline = $2 WHERE r.pipeline = $1
+            AND NOT EXISTS (SELECT FROM sankofa.run n WHERE n.pipeline = $2 AND n.run_id = r.run_id)";
+        client.execute(runs, &[&old, &new]).await.map_err(failed)?;
+    }
+    let mut names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Reads a value kept as JSON.

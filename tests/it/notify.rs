@@ -10,13 +10,13 @@ use tokio::net::TcpListener;
 const TOKEN: &str = "MARKED-TOKEN-not-a-secret";
 
 /// A receiver that keeps what it was told: head and body of each request.
-struct Receiver {
-    port: u16,
-    told: Arc<Mutex<Vec<(String, Value)>>>,
+pub struct Receiver {
+    pub port: u16,
+    pub told: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Receiver {
-    async fn start() -> Receiver {
+    pub async fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let told = Arc::new(Mutex::new(Vec::new()));

@@ -76,6 +76,14 @@ class Files(unittest.TestCase):
                     self.assertEqual((0, "fail"), (group["RestartPolicy"]["Attempts"], group["RestartPolicy"]["Mode"]))
                     self.assertEqual((0, False), (group["ReschedulePolicy"]["Attempts"], group["ReschedulePolicy"]["Unlimited"]))
 
+    def test_what_starts_by_cron_does_so_in_a_zone_whose_clock_is_never_changed_and_never_twice_at_once(self):
+        # Of a zone with summer time Nomad leaves out or repeats what falls into the hour that does.
+        periodic = [job for job in map(jobspec.parse, map(text, JOBS)) if job["Periodic"]]
+        self.assertEqual(5, len(periodic))
+        for job in periodic:
+            with self.subTest(job["ID"]):
+                self.assertEqual(("UTC", True), (job["Periodic"]["TimeZone"], job["Periodic"]["ProhibitOverlap"]))
+
 
 class Parents(unittest.TestCase):
     def test_a_parent_fixes_the_commands_of_its_class_and_names_none_of_another(self):

@@ -4,6 +4,7 @@
 //! Out:   one good backup.
 //! Holds: pure; a backup that is not good is never chosen, and the failure says why not.
 
+use crate::backup::earlier::with_env;
 use crate::backup::inventory::{Backup, Inventory, State};
 use crate::error::{Failure, nearest_hint};
 use jiff::Timestamp;
@@ -50,7 +51,7 @@ fn usable(backup: &Backup) -> Result<(), Failure> {
     };
     let what = format!("cannot restore backup {}: {why}", backup.id);
     let hint = match &backup.state {
-        State::OfEnvironment(other) => format!("Restore it with `--env {other}`."),
+        State::OfEnvironment(other) => format!("Restore it {}.", with_env(other)),
         _ => "Choose another: `sankofa backups list` shows them.".to_owned(),
     };
     Err(Failure::config(what).hint(hint))

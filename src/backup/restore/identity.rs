@@ -6,6 +6,7 @@
 //!        there is no failure while another place has a key.
 //! Not here: decrypting (`backup::seal`).
 
+use crate::backup::holders::{Held, each};
 use crate::backup::seal::Identities;
 use crate::error::{Failure, Kind, classify};
 use crate::secret::Resolver;
@@ -31,26 +32,40 @@ impl Places<'_> {
     /// # Errors
     /// 77 when there is none, or none of them fits, naming the recipients; 78 for a text that is no key.
     pub async fn find(&self, recipients: &[String]) -> Result<Identities> {
-        let (mut found, mut missed) = (Identities::default(), Vec::new());
-        for file in self.files {
-            found.extend(of_file(file).await?);
-        }
-        if self.files.is_empty() {
-            for name in self.variables {
-                match self.resolver.variable(name).await {
-                    Ok(text) => found.extend(Identities::parse(&text, &format!("variable {name}"))?),
-                    Err(error) => match classify(&error) {
-                        failure if failure.kind == Kind::Permission => missed.push(failure.what),
-                        _ => return Err(error),
-                    },
-                }
-            }
-        }
+        let (held, missed) = self.held().await?;
+        let mut found = Identities::default();
+        held.into_iter().for_each(|one| found.extend(one.identity));
         if found.recipients().is_empty() && std::io::stdin().is_terminal() {
             found.extend(of_person().await?);
         }
         self.check(&found, &missed, recipients)?;
         Ok(found)
+    }
+
+    /// The identities of the files, or of those variables that are there, one by one; and why the other
+    /// variables could not be had.
+    ///
+    /// # Errors
+    /// 77 for a file that is not there; 78 for a text that is no key; 75 when a place cannot be reached.
+    pub async fn held(&self) -> Result<(Vec<Held>, Vec<String>)> {
+        let (mut held, mut missed) = (Vec::new(), Vec::new());
+        for file in self.files {
+            held.extend(each(&of_file(file).await?, &file.display().to_string()));
+        }
+        if !self.files.is_empty() {
+            return Ok((held, missed));
+        }
+        for name in self.variables {
+            let from = format!("variable {name}");
+            match self.resolver.variable(name).await {
+                Ok(text) => held.extend(each(&Identities::parse(&text, &from)?, &from)),
+                Err(error) => match classify(&error) {
+                    failure if failure.kind == Kind::Permission => missed.push(failure.what),
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok((held, missed))
     }
 
     /// `missed`: why variables could not be had.

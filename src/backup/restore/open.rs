@@ -10,7 +10,7 @@ use super::predict::{Prediction, is_close, predict};
 use crate::backup::drills::Drilled;
 use crate::backup::inventory::{self, Backup};
 use crate::backup::manifest::Kind;
-use crate::backup::{drill, names, stores};
+use crate::backup::{drill, earlier, names, stores};
 use crate::config::model::Database;
 use crate::report::{duration, size};
 use crate::secret::Resolver;
@@ -25,6 +25,8 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// The backup.
     pub backup: Backup,
+    /// All good backups of the database, newest first.
+    pub good: Vec<Backup>,
     /// How long restoring it will take.
     pub prediction: Prediction,
     /// Records of drills of the database, newest first.
@@ -37,7 +39,7 @@ impl Opened {
     /// Opens the store of `database` and chooses.
     ///
     /// # Errors
-    /// As [`stores::open`], [`inventory::take`] and [`choose`].
+    /// As [`stores::open`], [`inventory::take`] and [`choose`]; 78 where another environment keeps its backups.
     pub async fn open(
         database: &Database,
         environment: &str,
@@ -47,12 +49,16 @@ impl Opened {
         let store = stores::open(&database.place, None, resolver).await?;
         let home = names::home(Kind::Database, &database.name);
         let inventory = inventory::take(store.as_ref(), &home, environment).await?;
+        if let Some(other) = inventory.owned_by_other(|_| true) {
+            return Err(earlier::foreign(store.as_ref(), environment, other).into());
+        }
         let backup = choose(&inventory, &home, choice)?.clone();
         let drills = drill::records(store.as_ref(), &database.name).await?;
         let history: Vec<_> = drills.iter().filter(|drill| drill.proven).map(drill::measured).collect();
         let object = &backup.manifest.object;
         let prediction = predict(&history, object.stored_bytes, object.plain_bytes);
-        let mut opened = Opened { store, backup, prediction, drills, warnings: Vec::new() };
+        let good = inventory.backups.into_iter().filter(|one| one.home == home && one.is_good()).collect();
+        let mut opened = Opened { store, backup, good, prediction, drills, warnings: Vec::new() };
         opened.tell(database);
         Ok(opened)
     }

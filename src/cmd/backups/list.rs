@@ -3,6 +3,7 @@
 use super::{Open, by_store};
 use crate::backup::drill;
 use crate::backup::drills::Drilled;
+use crate::backup::holders::short;
 use crate::backup::inventory::{self, Backup, Inventory, State};
 use crate::backup::manifest::Kind;
 use crate::backup::restore::predict::predict;
@@ -104,9 +105,27 @@ impl Looked {
             "database": manifest.database, "id": backup.id, "started_at": manifest.started_at, "age_s": age_s,
             "bytes": backup.bytes(), "database_bytes": manifest.source.database_bytes,
             "rows": manifest.counts.rows, "state": state, "why": why, "recipients": manifest.recipients,
+            "retired_recipients": self.retired(backup),
             "drilled_at": drill.map(|one| one.ended_at), "proven": drill.map(|one| one.proven),
             "restore_ms": self.restore_ms(backup), "locked_until": locked_until(backup),
         })
+    }
+
+    /// Recipients of it that `encrypt_to:` no longer names.
+    fn retired<'a>(&self, backup: &'a Backup) -> Vec<&'a String> {
+        let of = self.databases.iter().find(|one| one.name == backup.manifest.database);
+        let named = |recipient: &&String| of.is_some_and(|one| one.encrypt_to.contains(recipient));
+        backup.manifest.recipients.iter().filter(|one| !named(one)).collect()
+    }
+
+    /// Who opens it, in a few letters.
+    fn opens(&self, backup: &Backup) -> String {
+        let retired = self.retired(backup);
+        let one = |recipient: &String| {
+            let mark = if retired.contains(&recipient) { " (retired)" } else { "" };
+            format!("{}{mark}", short(recipient))
+        };
+        backup.manifest.recipients.iter().map(one).collect::<Vec<_>>().join(" or ")
     }
 
     /// How long a restore of it would take; `None` before any was measured.
@@ -186,7 +205,7 @@ impl Looked {
             size(backup.bytes()),
             grouped(manifest.counts.rows),
             state(backup).0.into(),
-            manifest.recipients.iter().map(|text| short(text)).collect::<Vec<_>>().join(" or "),
+            self.opens(backup),
             proven,
             takes,
         ]
@@ -211,12 +230,4 @@ fn state(backup: &Backup) -> (&'static str, Option<String>) {
 
 fn locked_until(backup: &Backup) -> Option<Timestamp> {
     backup.versions.iter().filter_map(|version| version.locked_until).max()
-}
-
-/// A recipient as a person recognises it: `age1qqqqqq...`.
-fn short(recipient: &str) -> String {
-    match recipient.char_indices().nth(12) {
-        Some((end, _)) => format!("{}...", &recipient[..end]),
-        None => recipient.to_owned(),
-    }
 }

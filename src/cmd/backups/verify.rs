@@ -3,9 +3,10 @@
 use super::{Open, by_store};
 use crate::backup::inventory::{self, Backup};
 use crate::backup::manifest::Kind;
+use crate::backup::restore::identity::Places;
 use crate::backup::seal::Identities;
 use crate::backup::verify::{Checked, verify};
-use crate::backup::{names, stores};
+use crate::backup::{earlier, names, stores};
 use crate::cmd::record;
 use crate::config::model::Database;
 use crate::error::{Failure, Kind as ErrorKind, classify, most_serious, nearest_hint};
@@ -69,6 +70,9 @@ async fn of_database(
 ) -> anyhow::Result<Vec<Outcome>> {
     let home = names::home(Kind::Database, &database.name);
     let inventory = inventory::take(store.as_ref(), &home, &open.project.environment).await?;
+    if let Some(other) = inventory.owned_by_other(|_| true) {
+        return Err(earlier::foreign(store.as_ref(), &open.project.environment, other).into());
+    }
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut chosen: Vec<&Backup> = inventory.of(&home).collect();
     if let Some(id) = &args.backup {
@@ -93,7 +97,9 @@ async fn of_database(
             Outcome { folder, of: Some((database.name.clone(), one.id.clone())), checked }
         }));
     }
-    let identities = at_hand(&database.identities, open).await?;
+    let places = Places { resolver: &open.resolver, variables: &database.identities, files: &[] };
+    let mut identities = Identities::default();
+    places.held().await?.0.into_iter().for_each(|one| identities.extend(one.identity));
     for backup in chosen {
         let progress = open.context.progress(format!("verifying {}", backup.folder()));
         let counter = progress.table(&backup.id, None);
@@ -107,19 +113,6 @@ async fn of_database(
         }
     }
     Ok(outcomes)
-}
-
-/// The identities in those of the `variables` that are there.
-async fn at_hand(variables: &[String], open: &Open<'_>) -> anyhow::Result<Identities> {
-    let mut found = Identities::default();
-    for name in variables {
-        match open.resolver.variable(name).await {
-            Ok(text) => found.extend(Identities::parse(&text, &format!("variable {name}"))?),
-            Err(error) if classify(&error).kind == ErrorKind::Permission => (), // it is not there
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
 }
 
 fn report(open: &Open<'_>, outcomes: &[Outcome]) -> Report {

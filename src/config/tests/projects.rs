@@ -173,3 +173,55 @@ fn a_project_that_may_not_be_read_is_77() {
         assert_eq!(classify(&error).kind, Kind::Permission);
     }
 }
+
+/// Every key of the file at once, so that none can be forgotten.
+const EVERYWHERE: &str = "version: 1
+secrets: [{vault: {address: 'https://vault:8200', mount: airflow, connections: prod/connections, auth: {token: {}}}}]
+stores: {off: {b2: {connection: b2, bucket: school, prefix: prod}}, stage: {directory: /var/stage}}
+warehouse: {connection: wh, owner_role: prod_owner}
+stage: {store: stage}
+backups:
+  defaults: {store: off, encrypt_to: [age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg], identities: [prod_identity]}
+  databases: {hr: {connection: hr_db}}
+  servers: [hr_db]
+drill: {connection: drill_server}
+guard: {sources: {hr_db: [hr]}}
+notify: [{webhook: {connection: alerts}, when: [failure]}]
+environments:
+  dev:
+    secrets:
+      - vault: {address: 'https://vault:8200', mount: airflow, connections: dev/connections, variables: dev/variables, auth: {token: {}}}
+      - files: {connections: ./dev.yaml}
+    stores: {off: {b2: {prefix: dev}}, stage: {directory: ./stage}}
+    warehouse: {connection: wh_dev, owner_role: dev_owner}
+    stage: {keep: 1d}
+    backups: {defaults: {identities: [dev_identity], keep: {days: 3, at_least: 2}}, databases: {hr: {connection: hr_dev}}, servers: [hr_dev]}
+    drill: {connection: drill_dev}
+    guard: {sources: {hr_db: [hr_dev]}}
+    notify: []
+";
+
+#[test]
+fn an_environment_may_differ_in_every_key_the_paths_of_secrets_among_them() {
+    let mut d = dir(&[("sankofa.yaml", EVERYWHERE.as_bytes())]);
+    let prod = load_project(&d.files).unwrap();
+    d.files.environment = Some("dev".into());
+    let dev = load_project(&d.files).unwrap();
+    let [of_prod, of_dev] = [&prod, &dev].map(|project| serde_json::to_value(project).unwrap());
+    let left_out = ["root"];
+    for (key, value) in
+        of_prod.as_object().unwrap().iter().filter(|(key, _)| !left_out.contains(&key.as_str()))
+    {
+        assert_ne!(*value, of_dev[key], "{key} is the same in both");
+    }
+    let told = of_dev.to_string();
+    for own in
+        ["dev/connections", "dev/variables", "dev.yaml", "hr_dev", "dev_identity", "drill_dev", "dev_owner"]
+    {
+        assert!(told.contains(own), "{own}: {told}");
+    }
+    for theirs in ["prod/connections", "prod_identity", "prod_owner", "alerts", "\"prod\""] {
+        assert!(!told.contains(theirs), "{theirs}: {told}");
+    }
+    assert!(told.contains("\"bucket\":\"school\""), "what an environment does not name stays: {told}");
+}

@@ -18,7 +18,7 @@ use crate::config::model::{Pipeline, TableSpec, Warehouse};
 use crate::error::{Failure, Kind};
 use crate::etl::extracted::Extracted;
 use crate::etl::layout::METADATA;
-use crate::etl::plan::{Action, TablePlan};
+use crate::etl::plan::{Action, Reading, TablePlan};
 use crate::etl::predicate;
 use crate::etl::quality::Checked;
 use crate::etl::window::{self, Facts, Seen, Watermark};
@@ -270,11 +270,15 @@ impl TableJob<'_> {
     /// The watermark this run leaves; `None` for a table without one, and for a window by hand.
     pub fn watermark(&self, facts: &Facts) -> Option<Watermark> {
         let key = self.plan.key.as_ref()?;
-        if matches!(self.plan.reading, crate::etl::plan::Reading::Window { .. }) {
+        if matches!(self.plan.reading, Reading::Window { .. }) {
             return None;
         }
-        let seen =
-            Seen { high: self.extracted.rows.high, cap: self.cap, full: self.plan.action != Action::Merge };
+        let until = match self.plan.reading {
+            Reading::Until { until, .. } => Some(until),
+            _ => None,
+        };
+        let full = self.plan.action != Action::Merge;
+        let seen = Seen { high: self.extracted.rows.high, cap: self.cap, full, until };
         Some(window::advance(self.plan.last.as_ref(), key, facts, seen))
     }
 }

@@ -3,7 +3,8 @@
 //! In:    a call and its JSON.
 //! Out:   B2's JSON, or the [`Fault`] that stands after the retries.
 //! Holds: one login at a time, whoever needs it; an account token that ends in the middle of anything
-//!        is renewed; a right that the key lacks is named without asking B2.
+//!        is renewed, with the key that the places say now if the old one is refused; a right that the key
+//!        lacks is named without asking B2.
 //! Not here: uploads (`send`), downloads (`read`), what the JSON means (`list`, `rules`).
 
 // Own calls, since those of backblaze-b2-client 0.2.1 cannot be made without Backblaze itself: its
@@ -15,6 +16,7 @@
 use super::Tuning;
 use super::fault::{AUTHORIZE, Call, Fault};
 use super::session::{Login, Session};
+use crate::secret::Connection;
 use crate::store::http::{self, Bounds};
 use crate::store::retry::{self, Next};
 use anyhow::Result;
@@ -37,7 +39,10 @@ pub(super) struct Api {
     pub http: Client,
     /// How long and how often.
     pub tuning: Tuning,
+    /// As the connection said at first; see [`Api::login`].
     login: Login,
+    /// For when that was refused.
+    asked: Connection,
     session: RwLock<Option<Arc<Session>>>,
     logging_in: Mutex<()>,
 }
@@ -102,9 +107,18 @@ impl Tries {
 
 impl Api {
     /// Nobody is asked before the first call.
-    pub fn new(login: Login, tuning: Tuning) -> Result<Api> {
-        let http = http::client(tuning.connect)?;
-        Ok(Api { http, tuning, login, session: RwLock::default(), logging_in: Mutex::default() })
+    ///
+    /// # Errors
+    /// As [`Login::of`].
+    pub fn new(connection: &Connection, tuning: Tuning) -> Result<Api> {
+        let (http, login) = (http::client(tuning.connect)?, Login::of(connection)?);
+        let (session, logging_in) = (RwLock::default(), Mutex::default());
+        Ok(Api { http, tuning, login, asked: connection.clone(), session, logging_in })
+    }
+
+    /// How to log in now.
+    fn login(&self) -> Login {
+        Login::of(self.asked.newest()).unwrap_or_else(|_| self.login.clone())
     }
 
     /// The connection that it logs in with, for messages.
@@ -148,15 +162,28 @@ impl Api {
         self.session.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Logs in; a key that is refused may have been rotated since the places were asked for it.
     async fn log_in(&self) -> Result<Session, Fault> {
+        let tried = self.asked.newest();
+        let refused = match self.log_in_by(&self.login()).await {
+            Err(fault) if fault.status == Some(401) => fault,
+            other => return other,
+        };
+        match self.asked.ask_anew(tried).await {
+            Ok(true) => self.log_in_by(&self.login()).await,
+            _ => Err(refused),
+        }
+    }
+
+    async fn log_in_by(&self, login: &Login) -> Result<Session, Fault> {
         let mut tries = Tries::new(retry::Call::Authorize);
         let mut pace = self.tuning.pace;
         if self.present().is_none() {
             pace.tries = pace.tries.min(FIRST_LOGIN_TRIES);
         }
         loop {
-            let key = self.login.key.expose_secret();
-            let request = self.http.get(self.login.url.clone()).basic_auth(&self.login.key_id, Some(key));
+            let key = login.key.expose_secret();
+            let request = self.http.get(login.url.clone()).basic_auth(&login.key_id, Some(key));
             let read = |json: Value| {
                 let unreadable =
                     |why| Fault::local(AUTHORIZE, None, "", format!("an answer nobody can use: {why}"));

@@ -28,7 +28,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use send::{Target, UrlPool};
 use serde_json::{Value, json};
-use session::{Login, Session};
+use session::Session;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 pub use tuning::Tuning;
@@ -76,7 +76,7 @@ impl B2 {
     ) -> Result<B2> {
         let prefix = prefix.unwrap_or_default().trim_matches('/');
         Ok(B2(Arc::new(Inner {
-            api: Api::new(Login::of(connection)?, tuning)?,
+            api: Api::new(connection, tuning)?,
             bucket: bucket.to_owned(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
             bucket_id: tokio::sync::OnceCell::new(),
