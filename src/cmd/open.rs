@@ -154,6 +154,7 @@ impl Open {
             run_id: step.run.as_str(),
             command,
             wishes: Wishes { full_refresh: select.full_refresh, window, allow_rewrite: step.allow_rewrite },
+            overrides: step.overrides.asked(&self.pipeline)?,
             allow_deletes: step.allow_deletes,
             take_over: step.take_over,
         })

@@ -41,6 +41,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         run_id: run.as_str(),
         command: "plan",
         wishes: Wishes { full_refresh: args.select.full_refresh, window, allow_rewrite: args.allow_rewrite },
+        overrides: Default::default(),
         allow_deletes: false,
         take_over: false,
     };

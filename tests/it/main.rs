@@ -24,6 +24,7 @@ mod large;
 mod leaks;
 mod ledger;
 mod pair;
+mod monday;
 mod notify;
 mod ops;
 mod prove;
