@@ -23,6 +23,7 @@ mod hardened;
 mod large;
 mod leaks;
 mod ledger;
+mod pages;
 mod pair;
 mod monday;
 mod notify;
