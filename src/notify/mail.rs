@@ -19,8 +19,8 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use std::time::Duration;
 
-/// How long one exchange may take: two tries fit into [`super::WITHIN`].
-const EXCHANGE: Duration = Duration::from_secs(4);
+/// How long a connection may take to be made; [`super::WITHIN`] bounds the whole.
+const CONNECTING: Duration = Duration::from_secs(4);
 /// Characters of a subject.
 const SUBJECT: usize = 150;
 
@@ -67,7 +67,7 @@ impl Mail {
         let mut server = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
             .tls(tls)
             .port(connection.port.unwrap_or(port))
-            .timeout(Some(EXCHANGE));
+            .timeout(Some(CONNECTING));
         if let (Some(login), Some(password)) = (login, password) {
             server =
                 server.credentials(Credentials::new(login.to_owned(), password.expose_secret().to_owned()));

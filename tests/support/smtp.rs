@@ -41,7 +41,7 @@ class Handler:
 
 def judge(server, session, envelope, mechanism, data):
     good = isinstance(data, LoginPassword) and (data.login, data.password) == (login.encode(), password.encode())
-    return AuthResult(success=good)
+    return AuthResult(success=good, handled=False)
 
 def protocol():
     by_word = way == "starttls"
