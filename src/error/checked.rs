@@ -1,7 +1,7 @@
 //! What a quality check has found, and what a person needs to know of a miss.
 //!
 //! In:    figures, verdict, keys of refused rows. Out: the same in words.
-//! Holds: of a row nothing but its key is in it, and of that no column that is masked.
+//! Holds: of a row nothing but its key is in it, and of that no column that is masked or of text.
 //! Not here: how it is measured (`etl::quality`), which keys may be shown (`etl::publish`).
 
 use jiff::Timestamp;

@@ -110,22 +110,24 @@ async fn every_check_that_rows_can_miss_names_them_also_where_validate_asks_no_s
 
 #[tokio::test]
 async fn of_a_row_only_key_columns_without_a_mask_are_told_whatever_a_checks_own_sql_calls_them() {
-    let sql = "CREATE TABLE k (code text, mail text, v text, PRIMARY KEY (code, mail));
-        INSERT INTO k VALUES ('c1', 'MARKED-MAIL', 'MARKED-CELL'), ('c2', 'MARKED-MAIL', NULL);
+    let sql = "CREATE TABLE k (code int, mail text, v text, n int, PRIMARY KEY (code, mail));
+        INSERT INTO k VALUES (1, 'MARKED-MAIL', 'MARKED-CELL', 77777), (2, 'MARKED-MAIL', NULL, 77777);
+        CREATE TABLE l (code text PRIMARY KEY, v text); INSERT INTO l VALUES ('MARKED-CODE', NULL);
         CREATE TABLE m (mail text PRIMARY KEY, v text); INSERT INTO m VALUES ('MARKED-MAIL', NULL)";
-    let text = "tables:\n  public.k: {mode: full_refresh, checks: {null_rate: {v: 0%}, sql: {sly: 'SELECT v AS code, v AS mail FROM {table}'}}}\n  \
-                public.m: {mode: full_refresh, checks: {null_rate: {v: 0%}}}";
+    let text = "tables:\n  public.k: {mode: full_refresh, checks: {null_rate: {v: 0%}, sql: {sly: 'SELECT n AS code, v AS mail FROM {table}'}}}\n  \
+                public.l: {mode: full_refresh, checks: {null_rate: {v: 0%}}}\n  public.m: {mode: full_refresh, checks: {null_rate: {v: 0%}}}";
     let mut pair = Pair::new(sql, text).await;
     pair.sankofa = pair.sankofa.env("AIRFLOW_VAR_HMAC_KEY", "0123456789abcdef0123456789abcdef");
     pair.project("guard: {mask: {\"*.*.*.mail\": hmac}}");
     let done = pair.sync(&[]).await.exits(65);
     let all = done.json()["missed"].clone();
-    assert_eq!(all[0]["rows"], serde_json::json!(["code=c2"]), "{}", done.told());
+    assert_eq!(all[0]["rows"], serde_json::json!(["code=2"]), "{}", done.told());
     assert_eq!((&all[1]["check"], &all[1]["rows"]), (&"sql(sly)".into(), &Value::Null), "{}", done.told());
-    assert_eq!((&all[2]["table"], &all[2]["rows"]), (&"public.m".into(), &Value::Null), "{}", done.told());
+    assert_eq!((&all[2]["table"], &all[2]["rows"]), (&"public.l".into(), &Value::Null), "{}", done.told());
+    assert_eq!((&all[3]["table"], &all[3]["rows"]), (&"public.m".into(), &Value::Null), "{}", done.told());
     let kept = pair.there("SELECT refused_rows FROM sankofa.check_result WHERE NOT passed ORDER BY 1").await;
-    assert_eq!(kept, "{}\n{}\n{code=c2}");
-    assert!(!done.told().contains("MARKED"), "{}", done.told());
+    assert_eq!(kept, "{}\n{}\n{}\n{code=2}");
+    assert!(!done.told().contains("MARKED") && !done.told().contains("77777"), "{}", done.told());
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ CREATE OR REPLACE VIEW sankofa.freshness AS
 
 COMMENT ON COLUMN sankofa.checks.missed_since IS 'When the first of the runs in a row that missed it began; empty: it was kept';
 COMMENT ON COLUMN sankofa.checks.missed_since_run IS 'Name of that run';
-COMMENT ON COLUMN sankofa.checks.refused_rows IS 'Keys of at most five rows that it refuses; no column that is masked, nothing but keys';
+COMMENT ON COLUMN sankofa.checks.refused_rows IS 'Keys of at most five rows that it refuses: numbers, uuids and times; no text, no column that is masked';
 COMMENT ON COLUMN sankofa.checks.accepted IS 'Somebody has accepted the miss for this run alone';
 COMMENT ON COLUMN sankofa.checks.accepted_because IS 'Why; who did is in table acceptance and in `sankofa state show`';
 COMMENT ON COLUMN sankofa.freshness.set_aside_at IS 'Since when a published run has left this table as it was; empty: none has since it was loaded';
