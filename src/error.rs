@@ -6,6 +6,9 @@
 //!        the help pages print it from here.
 //! Not here: what may be shown of a server error (`pg::public`).
 
+mod checked;
+
+pub use checked::{Checked, percent};
 use std::fmt;
 
 /// The classes of failure a caller can tell apart.
@@ -72,12 +75,14 @@ pub struct Failure {
     pub what: String,
     /// What to type or look at next; a sentence.
     pub hint: Option<String>,
+    /// The checks that refused the rows, if it was checks.
+    pub missed: Vec<Checked>,
 }
 
 impl Failure {
     /// A failure of `kind` that reads `what`.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Failure { kind, what: what.into(), hint: None }
+        Failure { kind, what: what.into(), hint: None, missed: Vec::new() }
     }
 
     /// The data is refused (65).
@@ -128,7 +133,7 @@ impl std::error::Error for Failure {}
 pub fn classify(error: &anyhow::Error) -> Failure {
     let what = format!("{error:#}");
     if let Some(found) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
-        return Failure { kind: found.kind, what, hint: found.hint.clone() };
+        return Failure { what, ..found.clone() };
     }
     match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) {
         Some(io) if io.kind() == std::io::ErrorKind::StorageFull => {

@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use sankofa::cmd::help::Asked;
 use sankofa::cmd::result::Outlet;
 use sankofa::cmd::{Cli, Context, arguments::Global, help};
-use sankofa::error::{Failure, classify};
+use sankofa::error::{Checked, Failure, classify};
 use sankofa::harden::{self, Zeroing};
 use sankofa::logging::{self, Format};
 use sankofa::process::{self, Signals};
@@ -210,7 +210,7 @@ impl Ending {
     fn end(&self, done: anyhow::Result<Report>) -> ExitCode {
         let report = done.unwrap_or_else(|error| self.base.clone().failed(&classify(&error)));
         if let Some(error) = &report.error {
-            self.say(error);
+            self.say(error, &report.missed);
         }
         self.deliver(report)
     }
@@ -221,28 +221,50 @@ impl Ending {
         match self.outlet.deliver(&report) {
             Ok(()) => ExitCode::from(code),
             Err(failure) => {
-                self.say(&ErrorFields::from(&failure));
+                self.say(&ErrorFields::from(&failure), &[]);
                 ExitCode::from(if code == 0 { failure.kind.exit_code() } else { code })
             }
         }
     }
 
-    /// Tells of `error` on stderr, as log lines look.
-    fn say(&self, error: &ErrorFields) {
+    /// Tells of `error` on stderr, as log lines look, and of the checks that led to it.
+    fn say(&self, error: &ErrorFields, missed: &[Checked]) {
         match self.format {
-            Format::Text => drop(std::io::stderr().write_all(said(error).as_bytes())),
+            Format::Text => drop(std::io::stderr().write_all(said(error, missed).as_bytes())),
             Format::Json => {
-                error!(code = error.code, exit = error.exit, hint = error.hint, "{}", error.message)
+                for one in missed {
+                    let (table, check, details) = (&one.table, &one.check, one.details());
+                    error!(table, check, measured = one.measured, bound = one.bound, details, "check missed");
+                }
+                error!(
+                    code = error.code,
+                    exit = error.exit,
+                    hint = error.hint,
+                    page = error.page,
+                    "{}",
+                    error.message
+                )
             }
         }
     }
 }
 
 /// The lines that tell a person of `error`.
-fn said(error: &ErrorFields) -> String {
+fn said(error: &ErrorFields, missed: &[Checked]) -> String {
     let mut lines = format!("error: {}\n", plain(&error.message));
+    for one in missed {
+        lines.push_str(&format!(
+            "       {}: {}: {}\n",
+            plain(&one.table),
+            plain(&one.check),
+            plain(&one.details())
+        ));
+    }
     if let Some(hint) = &error.hint {
         lines.push_str(&format!("hint:  {}\n", plain(hint)));
+    }
+    if !error.page.is_empty() {
+        lines.push_str(&format!("page:  {}, or `sankofa man {}`\n", plain(&error.page), error.exit));
     }
     lines
 }

@@ -10,7 +10,7 @@ pub mod lines;
 mod person;
 mod recorded;
 
-use crate::error::{Failure, Kind};
+use crate::error::{Checked, Failure, Kind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -103,6 +103,9 @@ pub struct ErrorFields {
     pub message: String,
     /// What to type or look at next.
     pub hint: Option<String>,
+    /// Where more is said: the page of its exit status, which `sankofa man` prints too.
+    #[serde(default)]
+    pub page: String,
 }
 
 impl From<&Failure> for ErrorFields {
@@ -112,6 +115,7 @@ impl From<&Failure> for ErrorFields {
             exit: failure.kind.exit_code(),
             message: failure.what.clone(),
             hint: failure.hint.clone(),
+            page: format!("docs/errors/{}.md", failure.kind.exit_code()),
         }
     }
 }
@@ -150,6 +154,8 @@ pub struct Report {
     pub checks_failed: u64,
     /// Checks whose miss was only told.
     pub checks_warned: u64,
+    /// Checks that were missed, whatever that led to.
+    pub missed: Vec<Checked>,
     /// Per table, in any order.
     pub tables: Vec<TableFigures>,
     /// What a person should look at although the command went through.
@@ -172,6 +178,11 @@ impl Report {
             _ => Status::Failed,
         };
         self.error = (failure.kind != Kind::Skipped).then(|| ErrorFields::from(failure));
+        if !failure.missed.is_empty() {
+            self.missed.clone_from(&failure.missed);
+            self.checks_failed = self.missed.iter().filter(|checked| checked.refuses()).count() as u64;
+            self.checks_warned = self.missed.len() as u64 - self.checks_failed;
+        }
         self
     }
 
@@ -206,8 +217,8 @@ impl Report {
 
     /// One JSON object on one line, of at most `limit` bytes (which is [`LIMIT_BYTES`] or more).
     ///
-    /// Names and messages are cut first, then `extra` fields, warnings and tables (those with the
-    /// most rows stay) are left out and counted: `extra_left_out`, `warnings_left_out`,
+    /// Names and messages are cut first, then `extra` fields, missed checks, warnings and tables (those with the
+    /// most rows stay) are left out and counted: `extra_left_out`, `missed_left_out`, `warnings_left_out`,
     /// `tables_left_out`.
     pub fn to_json(&self, limit: usize) -> String {
         Value::Object(self.object(limit)).to_string()
@@ -217,6 +228,10 @@ impl Report {
         let cut_to = |bytes: usize| if limit == usize::MAX { usize::MAX } else { bytes };
         let mut object = Filling::new(self.head(&cut_to), limit);
         object.add_fields(&self.extra);
+        if !self.missed.is_empty() {
+            let missed = self.missed.iter().map(|checked| json!(shortened(checked, &cut_to)));
+            object.add_list("missed", missed.collect(), object.left / 2);
+        }
         let warnings = self.warnings.iter().map(|text| json!(cut(text, cut_to(300))));
         object.add_list("warnings", warnings.collect(), object.left / 2);
         let mut tables: Vec<&TableFigures> = self.tables.iter().collect();
@@ -247,9 +262,23 @@ impl Report {
             exit: error.exit,
             message: cut(&error.message, cut_to(1400)),
             hint: error.hint.as_deref().map(|hint| cut(hint, cut_to(600))),
+            page: cut(&error.page, cut_to(40)),
         });
         put("error", json!(error));
         head
+    }
+}
+
+/// A miss with names that fit.
+fn shortened(checked: &Checked, cut_to: &dyn Fn(usize) -> usize) -> Checked {
+    let optional = |text: &Option<String>, bytes| text.as_deref().map(|text| cut(text, cut_to(bytes)));
+    Checked {
+        table: cut(&checked.table, cut_to(140)),
+        check: cut(&checked.check, cut_to(200)),
+        since_run: optional(&checked.since_run, 120),
+        rows: checked.rows.iter().map(|row| cut(row, cut_to(120))).collect(),
+        accepted_because: optional(&checked.accepted_because, 200),
+        ..checked.clone()
     }
 }
 
@@ -275,8 +304,8 @@ struct Filling {
 }
 
 impl Filling {
-    /// The bytes that `"extra_left_out":N,"warnings_left_out":N,"tables_left_out":N` may take.
-    const COUNTS_BYTES: usize = 140;
+    /// The bytes that `"extra_left_out":N` and the same of `missed`, `warnings` and `tables` may take.
+    const COUNTS_BYTES: usize = 180;
 
     fn new(fields: Map<String, Value>, limit: usize) -> Self {
         let used = Value::Object(fields.clone()).to_string().len() + Self::COUNTS_BYTES;
@@ -441,12 +470,17 @@ mod tests {
                 read: number, staged: number, inserted: number, updated: number, deleted: number,
                 unchanged: number, rejected: number, bytes: number, ms: number,
             };
+            let missed = Checked {
+                table: text.clone(), check: text.clone(), bound: text.clone(), rows: vec![text.clone(); 5],
+                since_run: Some(text.clone()), accepted_by: Some(text.clone()),
+                accepted_because: Some(text.clone()), ..Default::default()
+            };
             let mut report = Report {
                 command: text.clone(), pipeline: Some(text.clone()), run_id: Some(text.clone()),
                 rows: number, bytes: number, duration_ms: number, checks_failed: number,
-                checks_warned: number, tables: vec![table; many], warnings: vec![text.clone(); many],
+                checks_warned: number, missed: vec![missed; many], tables: vec![table; many], warnings: vec![text.clone(); many],
                 error: Some(ErrorFields {
-                    code: text.clone(), exit: 255, message: text.clone(), hint: Some(text.clone()),
+                    code: text.clone(), exit: 255, message: text.clone(), hint: Some(text.clone()), page: text.clone(),
                 }),
                 ..Default::default()
             };

@@ -102,12 +102,25 @@ def conclude(context: Context, end: End) -> dict[str, Any]:
     raise AirflowException(words(end))
 
 
+def missed(result: dict[str, Any]) -> list[str]:
+    """Say of each check that refused the rows since when, and which rows by key."""
+    found = []
+    for one in result.get("missed") or []:
+        if one.get("severity") != "fail" or one.get("accepted_by"):
+            continue
+        rows = "; ".join(one.get("rows") or [])
+        since = f" since {one['since']} (run {one.get('since_run')})" if one.get("since") else ""
+        found.append(f"{one.get('table')}: {one.get('check')}{since}{f', rows {rows}' if rows else ''}")
+    return found
+
+
 def words(end: End) -> str:
     """Say how it ended, in one line: status, cause, and what the binary said of it."""
     error = (end.result or {}).get("error") or {}
     status = "without a status" if end.status is None else f"with {end.status}"
     meaning = "" if end.status is None else NEVER_RETRY.get(end.status) or RETRY.get(end.status, "")
     reasons = ", ".join(word for word in (end.cause, meaning) if word)
-    told = ". ".join(str(error[key]) for key in ("message", "hint") if error.get(key))
+    parts = [error.get("message"), *missed(end.result or {}), error.get("hint")]
+    told = ". ".join(str(part) for part in parts if part)
     text = f"{end.where} ended {status}{f' ({reasons})' if reasons else ''}{f': {told}' if told else ''}"
     return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 3] + "..."

@@ -25,6 +25,10 @@ SUFFIX = ".lock.json"
 PARAMS = {
     "full_refresh": ("boolean", False, "Read every row again, whatever the mode."),
     "reload": ("string", "", "Any word: takes a new run id, so that what this run has loaded already is loaded again."),
+    "accept": ("string", "", "Checks to publish although they are missed, this run alone: one a line, as the error names them."),
+    "set_aside": ("string", "", "Tables to leave as they are while the others are published, this run alone: one a line."),
+    "by": ("string", "", "Who takes that on; kept in the ledger."),
+    "reason": ("string", "", "Why; kept in the ledger."),
 }
 
 

@@ -43,6 +43,9 @@ KEYED = ("extract", "validate", "load", "sync", "backup")
 READING = ("extract", "sync")
 """Commands that read a source, and so take a table or a window."""
 
+RUNNING = ("extract", "validate", "load", "sync")
+"""Commands of a pipeline's run: what somebody takes on for it goes to each."""
+
 RUN_ID_BYTES = 250
 
 
@@ -103,6 +106,8 @@ def make(step: Step, settings: Settings, context: Context) -> Order:
             arguments += ["--deadline", f"{step.timeout_seconds}s"]
     if step.command in READING:
         arguments += chosen(step, window, context)
+    if step.command in RUNNING:
+        arguments += taken_on(context)
     if settings.environment:
         arguments += ["--env", settings.environment]
     arguments += step.options
@@ -132,6 +137,18 @@ def chosen(step: Step, window: tuple[str, str] | None, context: Context) -> list
     if window:
         return [*flags, "--from", window[0], "--to", window[1]]
     return [*flags, "--full-refresh"] if parameter(context, "full_refresh") is True else flags
+
+
+def taken_on(context: Context) -> list[str]:
+    """Return the flags of what somebody takes on for this run: checks accepted, tables set aside, who and why."""
+    flags: list[str] = []
+    for name, flag in (("accept", "--accept"), ("set_aside", "--set-aside")):
+        lines = str(parameter(context, name) or "").splitlines()
+        flags += [word for line in lines if line.strip() for word in (flag, line.strip())]
+    for name in ("by", "reason"):
+        if flags and parameter(context, name):
+            flags += [f"--{name}", str(parameter(context, name))]
+    return flags
 
 
 def run_id(step: Step, context: Context) -> str:

@@ -4,6 +4,7 @@
 //! Holds: a value that is refused is described, never quoted by our own words.
 //! Not here: whether a name in them exists (`config`).
 
+use super::overrides::OverrideArgs;
 use crate::config::model::{Pipeline, TableSpec};
 use crate::config::words;
 use crate::error::Failure;
@@ -70,6 +71,9 @@ pub struct StepArgs {
     /// Show what would be done and touch nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// What somebody takes on for this run.
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
 }
 
 /// What is read, where it is not simply what is new.

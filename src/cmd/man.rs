@@ -1,16 +1,17 @@
 //! `sankofa man`.
 
-use super::Context;
+use super::{Context, pages};
 use crate::error::Failure;
 use crate::report::Report;
 use anyhow::Context as _;
 use clap_mangen::Man;
 use std::path::{Path, PathBuf};
 
-/// Print the manual page of a command, or write all pages into a directory
+/// Print the manual page of a command or of an exit status, or write all pages into a directory
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Command whose page is printed, such as `state reset` [default: the program's own page]
+    /// Command whose page is printed, such as `state reset`, or exit status, such as 65 [default: the
+    /// program's own page]
     #[arg(value_name = "COMMAND", conflicts_with = "out")]
     pub command: Vec<String>,
     /// Write one page a command into this directory instead
@@ -23,6 +24,13 @@ pub struct Args {
 /// # Errors
 /// When there is no such command, or the directory cannot be written.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
+    if let [word] = &args.command[..]
+        && let Ok(status) = word.parse()
+    {
+        let missing = || Failure::usage("cannot print the manual page: there is no such exit status");
+        let page = pages::page(status).ok_or_else(|| missing().hint("`sankofa --help` lists them."))?;
+        return Ok(context.report().verbatim(page));
+    }
     let mut root = super::help::command();
     root.build(); // so that each command knows the options of every command
     let Some(directory) = args.out else {

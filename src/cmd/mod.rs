@@ -10,6 +10,8 @@ pub mod help;
 pub mod launched;
 pub mod open;
 pub mod notify;
+pub mod overrides;
+pub mod pages;
 pub mod record;
 pub mod reference;
 pub mod result;

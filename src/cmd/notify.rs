@@ -1,16 +1,16 @@
 //! Who is told how a command ended.
 //!
 //! In:    the command, how it ended, `notify:` of the project.
-//! Out:   notices to webhooks: of a failure once a run, of what is late once, and when it is well again.
+//! Out:   notices by webhook and mail: of a failure once a run, of what is late once, and when it is well again.
 //! Holds: nothing here changes how the command ends; a launcher that notifies by itself says so in
 //!        `SANKOFA_LAUNCHER`, and nothing is sent.
-//! Not here: how a webhook is told (`notify`), who was told before (`ledger::notices`).
+//! Not here: how a receiver is told (`notify`), who was told before (`ledger::notices`).
 
 use super::{Command, Context, record};
 use crate::config::model::{Occasion, Project, Receiver};
 use crate::error::{Kind, classify};
 use crate::ledger::notices;
-use crate::notify::{Event, Notice, Webhook};
+use crate::notify::{Event, Mail, Notice, Webhook};
 use crate::pg::copy::hex;
 use crate::report::{ErrorFields, Report, Status};
 use crate::secret::Resolver;
@@ -21,6 +21,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 use tracing::warn;
+
+/// Missed checks that are told.
+const MISSED: usize = 10;
 
 /// What a command is about, for those who are told of it.
 pub struct About {
@@ -69,10 +72,11 @@ pub async fn tell(context: &Context, about: &About, done: &Result<Report>) {
         return;
     }
     let Ok(resolver) = context.resolver(&project) else { return };
-    let failure = match done {
-        Err(error) => Some(ErrorFields::from(&classify(error))),
-        Ok(report) => report.error.clone(),
+    let failed_with = match done {
+        Err(error) => context.report().failed(&classify(error)),
+        Ok(report) => report.clone(),
     };
+    let failure = failed_with.error.clone();
     let event = match &failure {
         Some(error) if error.exit == Kind::Usage.exit_code() => return, // whoever typed it has seen it
         Some(error) => failed(&project, &resolver, about, (error, done)).await,
@@ -90,10 +94,17 @@ pub async fn tell(context: &Context, about: &About, done: &Result<Report>) {
         exit,
         said,
         hint,
+        missed: missed(&failed_with),
         at: Timestamp::now(),
     };
     let wanted = project.notify.iter().filter(|receiver| wants(receiver, event, about));
     join_all(wanted.map(|receiver| send(receiver, &resolver, &notice))).await;
+}
+
+/// What is told of the checks that refused the rows.
+fn missed(report: &Report) -> Vec<String> {
+    let refusing = report.missed.iter().filter(|checked| checked.refuses()).take(MISSED);
+    refusing.map(|one| format!("{}: {}: {}", one.table, one.check, one.details())).collect()
 }
 
 fn wants(receiver: &Receiver, event: Event, about: &About) -> bool {
@@ -155,15 +166,16 @@ async fn well(project: &Project, resolver: &Resolver, about: &About, done: &Resu
 
 async fn send(receiver: &Receiver, resolver: &Resolver, notice: &Notice) {
     let id = &receiver.connection;
-    if !receiver.mail_to.is_empty() {
-        warn!(connection = id, "mail is not sent by this version: name a webhook");
-        return;
-    }
-    let told = match resolver.connection(id).await.and_then(|connection| Ok(Webhook::of(&connection)?)) {
-        Ok(webhook) => webhook.tell(notice).await,
-        Err(error) => Err(classify(&error).what),
+    let told = async {
+        let connection = resolver.connection(id).await.map_err(|error| classify(&error).what)?;
+        match receiver.mail_to.is_empty() {
+            true => Webhook::of(&connection).map_err(|failure| failure.what)?.tell(notice).await,
+            false => {
+                Mail::of(&connection, &receiver.mail_to).map_err(|failure| failure.what)?.tell(notice).await
+            }
+        }
     };
-    if let Err(why) = told {
+    if let Err(why) = told.await {
         warn!(connection = id, cause = why, "nobody could be told of how it ended");
     }
 }

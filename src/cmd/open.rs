@@ -174,6 +174,7 @@ impl Open {
             run_id: step.run.as_str(),
             command,
             wishes: select.wishes(step.allow_rewrite)?,
+            overrides: step.overrides.asked(&self.pipeline)?,
             allow_deletes: step.allow_deletes,
             take_over: step.take_over,
         })

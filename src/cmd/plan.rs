@@ -39,6 +39,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         run_id: run.as_str(),
         command: "plan",
         wishes: args.select.wishes(args.allow_rewrite)?,
+        overrides: Default::default(),
         allow_deletes: false,
         take_over: false,
     };

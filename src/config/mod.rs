@@ -23,6 +23,7 @@ mod overlay;
 mod places;
 pub mod raw;
 mod resolve;
+pub mod retention;
 pub mod schema;
 mod secrets_refused;
 pub mod show;

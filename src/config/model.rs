@@ -6,6 +6,7 @@
 pub use super::backups::{Backups, Bucket, Codec, Database, StorePlace};
 pub use super::notify::{Occasion, Receiver};
 pub use super::places::{AwsPlace, FilesPlace, SecretPlace, VaultPlace};
+pub use super::retention::Retention;
 pub use super::warehouse::Warehouse;
 use super::words::{write_duration, write_optional_duration};
 use crate::table::TableName;
@@ -36,6 +37,8 @@ pub struct Project {
     pub drill: Option<String>,
     /// Who is told of what.
     pub notify: Vec<Receiver>,
+    /// How long what is past is kept.
+    pub retention: Retention,
 }
 
 /// `stage:`.

@@ -126,12 +126,8 @@ async fn one_by_one(
         let alone = Request {
             specs: vec![spec],
             wishes: request.wishes.clone(),
-            project: request.project,
-            pipeline: request.pipeline,
-            run_id: request.run_id,
-            command: request.command,
-            allow_deletes: request.allow_deletes,
-            take_over: request.take_over,
+            overrides: request.overrides.clone(),
+            ..*request
         };
         match tell(&alone, hands, ends).await {
             Ok(preview) => {

@@ -7,7 +7,7 @@
 //!        pipeline's lock is free.
 //! Not here: how long runs are remembered (`ledger::history`).
 
-use crate::config::model::Project;
+use crate::config::model::{Project, Retention, Warehouse};
 use crate::error::Failure;
 use crate::etl::{stage, staging, target};
 use crate::ledger::history::{self, PastRun};
@@ -21,10 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// How long runs, their figures and check results are remembered where nothing else is asked for:
-/// the same month of last year can still be looked at.
-pub const HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
 /// One stage found on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,14 +69,14 @@ pub fn is_expired(found: &Found, run: Option<&PastRun>, keep: Duration, now: Tim
 /// # Errors
 /// 78 for another environment's ledger; as the warehouse and the file system fail.
 pub async fn prune(
-    project: &Project,
+    (project, warehouse): (&Project, &Warehouse),
     resolver: &Resolver,
-    history_for: Duration,
+    retention: &Retention,
     dry_run: bool,
 ) -> Result<Pruned> {
-    let connection = resolver.connection(&project.warehouse()?.connection).await?;
+    let connection = resolver.connection(&warehouse.connection).await?;
     let name = format!("sankofa/{} prune", env!("CARGO_PKG_VERSION"));
-    let session = target::acting(&connection, project.warehouse()?, &name, dry_run).await?;
+    let session = target::acting(&connection, warehouse, &name, dry_run).await?;
     let found = ledger::look(&session.client).await?;
     let mut pruned = Pruned::default();
     let mut runs = Vec::new();
@@ -91,9 +87,9 @@ pub async fn prune(
     stages(project, &runs, dry_run, &mut pruned)?;
     if found.version > 0 {
         pruned.tables = leftovers(&session, &runs, dry_run).await?;
-        (pruned.runs, pruned.checks) =
-            history::forget(&session.client, history_for.as_secs_f64(), dry_run).await?;
-        pruned.records = records::forget(&session.client, history_for.as_secs_f64(), dry_run).await?;
+        let keep = (retention.runs.as_secs_f64(), retention.checks.as_secs_f64());
+        (pruned.runs, pruned.checks) = history::forget(&session.client, keep, dry_run).await?;
+        pruned.records = records::forget(&session.client, retention.records.as_secs_f64(), dry_run).await?;
     }
     Ok(pruned)
 }

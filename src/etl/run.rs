@@ -18,6 +18,8 @@ use crate::etl::source::{self, Source};
 use crate::etl::staging;
 use crate::etl::target::{self, Opening, Target};
 use crate::etl::window::Facts;
+use crate::ledger::checks;
+use crate::ledger::overrides::{self, Overrides};
 use crate::ledger::run::{self, Asked, Begun, Way};
 use crate::ledger::state;
 use crate::pg::Session;
@@ -46,6 +48,8 @@ pub struct Request<'a> {
     pub command: &'a str,
     /// What was asked for beyond the configuration.
     pub wishes: Wishes,
+    /// What somebody takes on for this run.
+    pub overrides: overrides::Asked,
     /// The brake on deletes is lifted.
     pub allow_deletes: bool,
     /// Another holder of the lock is ended.
@@ -70,6 +74,8 @@ pub struct Opened {
     pub connection: Connection,
     /// The run's number.
     pub run: i64,
+    /// What somebody has taken on for it.
+    pub overrides: Overrides,
     _cancelling: Cancelling,
 }
 
@@ -119,8 +125,28 @@ impl<'a> Request<'a> {
         };
         match run::begin(&target.publisher.client, &asked).await? {
             Begun::AlreadyDone(recorded) => Ok(Err(report.clone().already_done(recorded))),
-            Begun::Started(run) => Ok(Ok(Opened { target, connection, run, _cancelling: cancelling })),
+            Begun::Started(run) => {
+                let overrides = overrides::take(&target.publisher.client, run, &self.overrides).await?;
+                Ok(Ok(Opened { target, connection, run, overrides, _cancelling: cancelling }))
+            }
         }
+    }
+
+    /// The same without the tables that are set aside: of those nothing is read.
+    ///
+    /// # Errors
+    /// 2 when nothing is left.
+    pub fn without_aside(&self, overrides: &Overrides) -> Result<Request<'a>, Failure> {
+        let is_left = |spec: &&&TableSpec| !overrides.set_aside.contains_key(&spec.name.to_string());
+        let specs: Vec<_> = self.specs.iter().filter(is_left).copied().collect();
+        if specs.is_empty() {
+            let what =
+                format!("cannot {} {}: every table of it is set aside", self.command, self.pipeline.name);
+            return Err(
+                Failure::usage(what).hint("What is set aside holds for one run: take a new --run id.")
+            );
+        }
+        Ok(Request { specs, wishes: self.wishes.clone(), overrides: self.overrides.clone(), ..*self })
     }
 
     /// Opens the source and plans every table.
@@ -191,6 +217,7 @@ impl<'a> Request<'a> {
         facts: &Facts,
         report: Report,
     ) -> Result<Report> {
+        let report = opened.overrides.told(report);
         let mut reported = report.clone();
         let groups: Vec<Vec<TableJob<'_>>> = match self.pipeline.publish {
             crate::config::model::Publish::Together => vec![jobs],
@@ -208,6 +235,7 @@ impl<'a> Request<'a> {
                 warehouse: self.project.warehouse()?,
                 tables,
                 facts,
+                overrides: &opened.overrides,
                 allow_deletes: self.allow_deletes,
                 last: number == last,
             };
@@ -216,7 +244,7 @@ impl<'a> Request<'a> {
                 Err((error, checked)) => match self.lost_answer(opened, &error, number == last).await? {
                     Some(recorded) => Report { status: Status::Ok, ..report.clone().already_done(recorded) },
                     None => {
-                        let _ = publish::keep_checks(&opened.target.second, opened.run, &checked).await;
+                        let _ = checks::keep(&opened.target.second.client, opened.run, &checked).await;
                         return Err(error);
                     }
                 },
@@ -287,11 +315,12 @@ pub async fn sync(request: &Request<'_>, hands: &Hands<'_>, report: Report) -> R
 }
 
 async fn stream(
-    request: &Request<'_>,
+    asked: &Request<'_>,
     hands: &Hands<'_>,
     opened: &Opened,
     mut report: Report,
 ) -> Result<Report> {
+    let request = &asked.without_aside(&opened.overrides)?;
     let publisher = &opened.target.publisher;
     staging::sweep(publisher, &request.pipeline.name, None).await?;
     let writers = request.writers(opened, request.pipeline.connections.max(1));

@@ -9,9 +9,10 @@ use crate::config::model::{DeleteMode, Pipeline, Project};
 use crate::etl::target;
 use crate::ledger;
 use crate::ledger::history::{self, Past, PastRun};
+use crate::ledger::overrides::{self, Taken};
 use crate::ledger::state::{self, TableState};
 use crate::report::lines::{ago, columns};
-use crate::report::{duration, grouped};
+use crate::report::{duration, grouped, plain};
 use crate::secret::Resolver;
 use anyhow::Result;
 use jiff::Timestamp;
@@ -19,6 +20,8 @@ use serde_json::{Map, Value, json};
 
 /// Runs shown.
 const RUNS: i64 = 10;
+/// Accepted misses shown.
+const ACCEPTED: i64 = 10;
 
 /// One table's line.
 pub struct Line {
@@ -28,6 +31,7 @@ pub struct Line {
     configured: bool,
     state: Option<TableState>,
     past: Past,
+    aside: Option<Taken>,
 }
 
 /// Where a pipeline stands.
@@ -37,6 +41,7 @@ pub struct Standing {
     schema_version: i32,
     lines: Vec<Line>,
     runs: Vec<PastRun>,
+    accepted: Vec<(String, String, Taken)>,
 }
 
 /// Asks the ledger.
@@ -54,12 +59,15 @@ pub async fn look(project: &Project, pipeline: &Pipeline, resolver: &Resolver) -
         schema_version: found.version,
         lines: Vec::new(),
         runs: Vec::new(),
+        accepted: Vec::new(),
     };
-    let (mut states, mut past) = Default::default();
+    let (mut states, mut past, mut aside) = Default::default();
     if found.version > 0 {
         ledger::refuse(&found, &project.environment)?;
         states = state::read(&session.client, &pipeline.name).await?;
         past = history::past(&session.client, &pipeline.name).await?;
+        aside = overrides::aside(&session.client).await?;
+        standing.accepted = overrides::accepted(&session.client, &pipeline.name, ACCEPTED).await?;
         standing.runs = history::newest(&session.client, &pipeline.name, RUNS).await?;
     }
     for spec in &pipeline.tables {
@@ -70,6 +78,7 @@ pub async fn look(project: &Project, pipeline: &Pipeline, resolver: &Resolver) -
             configured: true,
             state: states.remove(&table),
             past: past.remove(&table).unwrap_or_default(),
+            aside: aside.remove(&(pipeline.name.clone(), table.clone())),
             table,
         });
     }
@@ -79,6 +88,7 @@ pub async fn look(project: &Project, pipeline: &Pipeline, resolver: &Resolver) -
         looks_for_deletes: false,
         configured: false,
         past: past.remove(&table).unwrap_or_default(),
+        aside: None,
         state: Some(state),
         table,
     }));
@@ -101,6 +111,12 @@ impl Standing {
         fields.insert("ledger_version".into(), json!(self.schema_version));
         fields.insert("states".into(), Value::Array(states));
         fields.insert("runs".into(), Value::Array(runs.collect()));
+        let accepted = self.accepted.iter().map(|(table, check, taken)| {
+            let mut one = taken_json(taken);
+            (one["table"], one["check"]) = (json!(table), json!(check));
+            one
+        });
+        fields.insert("accepted".into(), accepted.collect());
         fields
     }
 
@@ -117,6 +133,7 @@ impl Standing {
             ["table", "watermark", "key", "live rows", "contract", "deletes compared", "last published"];
         let mut text = format!("Pipeline {}, environment {}\n\nTables\n", self.pipeline, self.environment);
         text.push_str(&columns(&header, &rows));
+        text.push_str(&self.taken(now));
         text.push_str("\nLast runs\n");
         if self.runs.is_empty() {
             text.push_str("  none\n");
@@ -126,11 +143,33 @@ impl Standing {
         text.push_str(&columns(&["no.", "began", "command", "status", "took", "run"], &rows));
         for run in self.runs.iter().filter(|run| run.status != "published") {
             if let Some(error) = &run.error {
-                text.push_str(&format!("  {}: {}\n", run.id, crate::report::plain(error)));
+                text.push_str(&format!("  {}: {}\n", run.id, plain(error)));
             }
         }
         text
     }
+
+    /// What people have taken on: tables set aside and not loaded since, checks accepted.
+    fn taken(&self, now: Timestamp) -> String {
+        let said = |what: String, taken: &Taken| {
+            let since = ago(now.as_second() - taken.at.as_second());
+            plain(&format!("  {what}, {since}, by {}: {} (run {})\n", taken.by, taken.because, taken.run_id))
+        };
+        let aside = self
+            .lines
+            .iter()
+            .filter_map(|line| Some(said(format!("{} is set aside", line.table), line.aside.as_ref()?)));
+        let accepted = self
+            .accepted
+            .iter()
+            .map(|(table, check, taken)| said(format!("{table}: {check} was accepted"), taken));
+        let all: String = aside.chain(accepted).collect();
+        if all.is_empty() { all } else { format!("\nTaken on\n{all}") }
+    }
+}
+
+fn taken_json(taken: &Taken) -> Value {
+    json!({ "by": taken.by, "because": taken.because, "at": taken.at.to_string(), "run_id": taken.run_id })
 }
 
 fn cells(run: &PastRun, now: Timestamp) -> Vec<String> {
@@ -196,6 +235,7 @@ impl Line {
             "deletes_age_s": state.and_then(|s| s.deletes_age_s),
             "base_run": state.map(|s| s.run_id.as_str()),
             "published_at": self.past.published_at.map(|at| at.to_string()),
+            "set_aside": self.aside.as_ref().map(taken_json),
         })
     }
 }
@@ -206,12 +246,21 @@ mod tests {
 
     fn line(state: Option<TableState>) -> Line {
         let (table, target) = ("public.t".into(), "w.t".into());
-        Line { table, target, looks_for_deletes: true, configured: true, state, past: Past::default() }
+        Line {
+            table,
+            target,
+            looks_for_deletes: true,
+            configured: true,
+            state,
+            past: Past::default(),
+            aside: None,
+        }
     }
 
     fn standing(lines: Vec<Line>, schema_version: i32) -> String {
         let (pipeline, environment) = ("hr".into(), "prod".into());
-        let standing = Standing { pipeline, environment, schema_version, lines, runs: vec![] };
+        let standing =
+            Standing { pipeline, environment, schema_version, lines, runs: vec![], accepted: vec![] };
         standing.to_text(Timestamp::from_second(1_000_000).unwrap())
     }
 

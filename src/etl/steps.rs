@@ -7,18 +7,19 @@
 //! Not here: the files (`stage`), the commit (`publish`).
 
 use crate::config::model::{Stage, TableSpec};
-use crate::error::Failure;
+use crate::error::{Checked, Failure};
 use crate::etl::cancel::Cancelling;
 use crate::etl::extract::Destination;
 use crate::etl::extracted::Extracted;
 use crate::etl::inspect;
-use crate::etl::plan::{Action, TablePlan};
+use crate::etl::plan::TablePlan;
 use crate::etl::prune;
-use crate::etl::publish::{self, Publication};
-use crate::etl::quality::{self, Checked};
+use crate::etl::publish::{self, Publication, TableJob};
+use crate::etl::quality;
 use crate::etl::run::{Hands, Opened, Request, counters, jobs, tell_age};
 use crate::etl::stage::{self, Manifest, Part, StageWriter};
 use crate::etl::staging::{self, CopyWriter, Places, Room};
+use crate::ledger::checks;
 use crate::ledger::run::{self, Way};
 use crate::pg::Session;
 use crate::progress::{Progress, TableProgress};
@@ -62,6 +63,7 @@ async fn write_stage(
 ) -> Result<Report> {
     let encrypt_to = &settings(request)?.encrypt_to;
     prune::refuse_other_environment(directory, &request.project.environment)?;
+    let request = &request.without_aside(&opened.overrides)?;
     let (source, prepared, _cancel) = request.plan(hands, &opened.target.publisher).await?;
     let writer = StageWriter::begin(directory, encrypt_to)?;
     let extracted = request.read(hands, &source, &prepared, &Destination::Files(&writer)).await?;
@@ -172,18 +174,25 @@ impl StageJob<'_> {
             spec.checks.iter().any(|check| quality::needs_query(check, plan)) || !plan.layout.key_proven
         };
         let rehearse = specs.iter().zip(&self.manifest.plans).any(|(spec, plan)| asks(spec, plan));
-        let checked = if rehearse {
-            self.fill().await?;
-            self.publication(&specs, false)?.rehearse().await?
-        } else {
+        let mut known = Vec::new();
+        if !rehearse {
             inspect::read_through(self.request, self.hands, self.manifest).await?;
-            self.known(&specs)
+            known = self.known(&specs);
+        }
+        // Of a miss people want to know which rows: for that they must be where they can be asked.
+        let checked = match rehearse || known.iter().any(|checked| !checked.passed) {
+            true => {
+                self.fill().await?;
+                self.publication(&specs, false)?.rehearse().await?
+            }
+            false => known,
         };
-        publish::keep_checks(&self.opened.target.publisher, self.opened.run, &checked).await?;
+        checks::keep(&self.opened.target.publisher.client, self.opened.run, &checked).await?;
         report.tables =
             self.manifest.plans.iter().zip(&self.manifest.extracted).map(|(p, e)| staged(p, e)).collect();
         report.rows = report.tables.iter().map(|table| table.staged).sum();
         report.warnings.extend(self.manifest.warnings.iter().cloned());
+        report = self.opened.overrides.told(report);
         publish::judge(&mut report, &checked)?;
         Ok(report)
     }
@@ -197,8 +206,7 @@ impl StageJob<'_> {
         }
         report.warnings.extend(self.manifest.warnings.iter().cloned());
         let manifest = self.manifest;
-        let jobs = jobs(&manifest.plans, &specs, &manifest.extracted, &manifest.caps);
-        let done = self.request.publish(self.opened, jobs, &manifest.facts, report).await?;
+        let done = self.request.publish(self.opened, self.jobs(&specs)?, &manifest.facts, report).await?;
         let _ = staging::sweep(&self.opened.target.second, &self.request.pipeline.name, None).await;
         Ok(done)
     }
@@ -210,11 +218,25 @@ impl StageJob<'_> {
             run: self.opened.run,
             pipeline: self.request.pipeline,
             warehouse: self.request.project.warehouse()?,
-            tables: jobs(&manifest.plans, specs, &manifest.extracted, &manifest.caps),
+            tables: self.jobs(specs)?,
             facts: &manifest.facts,
+            overrides: &self.opened.overrides,
             allow_deletes: self.request.allow_deletes,
             last,
         })
+    }
+
+    /// What is to be done with each table that is not set aside.
+    fn jobs<'b>(&'b self, specs: &[&'b TableSpec]) -> Result<Vec<TableJob<'b>>, Failure> {
+        self.request.without_aside(&self.opened.overrides)?;
+        let manifest = self.manifest;
+        let mut jobs = jobs(&manifest.plans, specs, &manifest.extracted, &manifest.caps);
+        jobs.retain(|job| !self.is_aside(job.plan));
+        Ok(jobs)
+    }
+
+    fn is_aside(&self, plan: &TablePlan) -> bool {
+        self.opened.overrides.set_aside.contains_key(&plan.name.to_string())
     }
 
     /// A stage of another environment, another ledger, or from before the guard said never.
@@ -276,10 +298,12 @@ impl StageJob<'_> {
         done.map_err(|error| publisher.failure(error, "cannot seal the staged rows"))
     }
 
-    /// What tells this stage from any other of the same run.
+    /// What tells this stage, and what is filled of it, from any other of the same run.
     fn seal(&self) -> String {
         let parts: String = self.manifest.parts.iter().map(|part| part.sha256.as_str()).collect();
-        let digest = <sha2::Sha256 as sha2::Digest>::digest(format!("{} {parts}", self.manifest.created_at));
+        let aside: Vec<&String> = self.opened.overrides.set_aside.keys().collect();
+        let all = format!("{} {parts} {aside:?}", self.manifest.created_at);
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(all);
         format!("sankofa stage {}", crate::pg::copy::hex(&digest))
     }
 
@@ -287,7 +311,8 @@ impl StageJob<'_> {
         let progress = Progress::start(format!("loading {}", self.request.pipeline.name), self.hands.shown);
         let counters = counters(&progress, &self.manifest.plans);
         let identity = inspect::identity(self.request, self.hands, self.manifest).await?;
-        let mut parts: Vec<&Part> = self.manifest.parts.iter().collect();
+        let is_left = |part: &&Part| !self.is_aside(&self.manifest.plans[part.table]);
+        let mut parts: Vec<&Part> = self.manifest.parts.iter().filter(is_left).collect();
         parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
         let queue = Mutex::new(VecDeque::from(parts));
         let workers = writers.iter().map(|session| {
@@ -327,22 +352,8 @@ impl StageJob<'_> {
     /// The checks whose figures the stage itself tells.
     fn known(&self, specs: &[&TableSpec]) -> Vec<Checked> {
         let tables = specs.iter().zip(&self.manifest.plans).zip(&self.manifest.extracted);
-        tables
-            .flat_map(|((spec, plan), extracted)| {
-                let live_rows = i64::try_from(extracted.staged).unwrap_or(i64::MAX);
-                let rows =
-                    quality::Rows { batch: String::new(), table: String::new(), plan, extracted, live_rows };
-                let known = move |check: &crate::config::model::Check| match quality::figure(check, &rows) {
-                    quality::Figure::Known(figure)
-                        if plan.action != Action::Merge || !quality::needs_query(check, plan) =>
-                    {
-                        Some(quality::judge(check, &plan.name.to_string(), figure))
-                    }
-                    _ => None,
-                };
-                spec.checks.iter().filter_map(known).collect::<Vec<_>>()
-            })
-            .collect()
+        let left = tables.filter(|((_, plan), _)| !self.is_aside(plan));
+        left.flat_map(|((spec, plan), extracted)| quality::known(&spec.checks, plan, extracted)).collect()
     }
 }
 

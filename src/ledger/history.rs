@@ -2,8 +2,8 @@
 //!
 //! In:    a session; the name of a pipeline.
 //! Out:   runs, rates and sizes as plain values; how much was forgotten.
-//! Holds: a run that a watermark or a contract points to is never forgotten, nor one that may still
-//!        be published.
+//! Holds: a run that a watermark, a contract or a table set aside points to is never forgotten, nor one
+//!        that may still be published.
 //! Not here: watermarks themselves (`state`).
 
 use crate::pg::public;
@@ -120,26 +120,35 @@ const OLD: &str = "r.status NOT IN ('running', 'staged')
     AND coalesce(r.ended_at, r.started_at) < clock_timestamp() - pg_catalog.make_interval(secs => $1)
     AND NOT EXISTS (SELECT FROM sankofa.table_state s WHERE s.run = r.id)
     AND NOT EXISTS (SELECT FROM sankofa.contract c WHERE c.run = r.id)
+    AND NOT EXISTS (SELECT FROM sankofa.set_aside o WHERE o.run = r.id AND o.loaded_at IS NULL)
     AND r.id NOT IN (SELECT k.id FROM (SELECT id, row_number() OVER (PARTITION BY pipeline ORDER BY id DESC) AS place
         FROM sankofa.run) k WHERE k.place <= $2)";
 
-/// Forgets runs that ended more than `keep_s` seconds ago, with their figures and check results, or
-/// only counts them: (runs, check results).
+/// Of which runs check results go: all but the newest few of each pipeline.
+const OLD_CHECKS: &str = "c.run IN (SELECT r.id FROM sankofa.run r WHERE r.status NOT IN ('running', 'staged')
+    AND coalesce(r.ended_at, r.started_at) < clock_timestamp() - pg_catalog.make_interval(secs => $1)
+    AND r.id NOT IN (SELECT k.id FROM (SELECT id, row_number() OVER (PARTITION BY pipeline ORDER BY id DESC) AS place
+        FROM sankofa.run) k WHERE k.place <= $2))";
+
+/// Forgets check results that are older than `keep.1` seconds, and runs that ended more than `keep.0`
+/// seconds ago with their figures, or only counts them: (runs, check results).
 ///
 /// # Errors
 /// As [`public::failure`].
-pub async fn forget(client: &Client, keep_s: f64, dry_run: bool) -> Result<(u64, u64)> {
-    let cannot = "cannot forget old runs in the ledger";
-    let failed = |error| public::failure(error, cannot);
-    let count = format!(
-        "SELECT count(DISTINCT r.id), count(c.run) FROM sankofa.run r
-         LEFT JOIN sankofa.check_result c ON c.run = r.id WHERE {OLD}"
-    );
-    let row = client.query_one(&count, &[&keep_s, &KEPT_RUNS]).await.map_err(failed)?;
-    let counted = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+pub async fn forget(client: &Client, keep: (f64, f64), dry_run: bool) -> Result<(u64, u64)> {
+    let failed = |error| public::failure(error, "cannot forget old runs in the ledger");
+    let count = async |sql: String, keep_s: f64| -> Result<u64> {
+        let row = client.query_one(&sql, &[&keep_s, &KEPT_RUNS]).await.map_err(failed)?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+    };
+    let runs = count(format!("SELECT count(*) FROM sankofa.run r WHERE {OLD}"), keep.0).await?;
+    let checks =
+        count(format!("SELECT count(*) FROM sankofa.check_result c WHERE {OLD_CHECKS}"), keep.1).await?;
     if !dry_run {
+        let delete = format!("DELETE FROM sankofa.check_result c WHERE {OLD_CHECKS}");
+        client.execute(&delete, &[&keep.1, &KEPT_RUNS]).await.map_err(failed)?;
         let delete = format!("DELETE FROM sankofa.run r WHERE {OLD}");
-        client.execute(&delete, &[&keep_s, &KEPT_RUNS]).await.map_err(failed)?;
+        client.execute(&delete, &[&keep.0, &KEPT_RUNS]).await.map_err(failed)?;
     }
-    Ok((counted(0), counted(1)))
+    Ok((runs, checks))
 }

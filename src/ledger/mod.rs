@@ -6,9 +6,11 @@
 //!        under a lock; a warehouse of another environment is refused.
 //! Not here: what a watermark means (`etl::window`).
 
+pub mod checks;
 pub mod history;
 pub mod lock;
 pub mod notices;
+pub mod overrides;
 pub mod overview;
 pub mod records;
 pub mod run;
@@ -26,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
 ];
 /// Oldest binary that may use the newest schema.
 const MIN_BINARY: &str = "0.1.0";

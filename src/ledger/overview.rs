@@ -5,6 +5,7 @@
 //! Holds: reads only; no cell of any table is in it.
 //! Not here: what is late (`status::judge`).
 
+use super::overrides::{self, Taken};
 use crate::pg::public;
 use anyhow::Result;
 use jiff::Timestamp;
@@ -59,6 +60,10 @@ pub struct Missed {
     pub bound: String,
     /// When the first of the runs that missed it without a pass since began.
     pub since: Option<Timestamp>,
+    /// Keys of a few rows that it refuses.
+    pub rows: Vec<String>,
+    /// Who has accepted it for that run, and why.
+    pub accepted: Option<(String, String)>,
 }
 
 /// The newest run of `backup` or `drill` of one database.
@@ -92,6 +97,8 @@ pub struct Overview {
     pub published: BTreeMap<String, (Timestamp, Timestamp)>,
     /// Loaded tables, by pipeline and the source table's name.
     pub tables: BTreeMap<(String, String), Table>,
+    /// Tables that are set aside, by pipeline and the source table's name.
+    pub set_aside: BTreeMap<(String, String), Taken>,
     /// How many checks the newest runs have made.
     pub checks: i64,
     /// Those that missed.
@@ -108,7 +115,7 @@ fn failed(error: tokio_postgres::Error) -> anyhow::Error {
     public::failure(error, "cannot read schema sankofa of the warehouse")
 }
 
-/// Reads everything. Cost: seven queries over the newest runs.
+/// Reads everything. Cost: eight queries over the newest runs.
 ///
 /// # Errors
 /// As [`public::failure`].
@@ -118,6 +125,7 @@ pub async fn read(client: &Client) -> Result<Overview> {
         runs: runs(client).await?,
         published: published(client).await?,
         tables: tables(client).await?,
+        set_aside: overrides::aside(client).await?,
         checks,
         missed,
         backups: newest(client, "backup").await?,
@@ -175,12 +183,10 @@ async fn checks(client: &Client) -> Result<(i64, Vec<Missed>)> {
             SELECT r.pipeline, c.table_name, max(c.run) AS run
             FROM sankofa.check_result c JOIN sankofa.run r ON r.id = c.run GROUP BY 1, 2)
         SELECT n.pipeline, c.table_name, c.check_name, c.severity = 'fail', c.measured, c.bound, c.passed,
-            (SELECT min(e.started_at) FROM sankofa.check_result d JOIN sankofa.run e ON e.id = d.run
-             WHERE e.pipeline = n.pipeline AND d.table_name = c.table_name AND d.check_name = c.check_name AND NOT d.passed
-               AND d.run > coalesce((SELECT max(p.run) FROM sankofa.check_result p JOIN sankofa.run q ON q.id = p.run
-                   WHERE q.pipeline = n.pipeline AND p.table_name = c.table_name AND p.check_name = c.check_name
-                     AND p.passed), 0))
+            coalesce(c.since, r.started_at), c.refused_rows, a.accepted_by, a.reason
         FROM newest n JOIN sankofa.check_result c ON c.run = n.run AND c.table_name = n.table_name
+        JOIN sankofa.run r ON r.id = n.run
+        LEFT JOIN sankofa.acceptance a ON a.run = c.run AND a.table_name = c.table_name AND a.check_name = c.check_name
         ORDER BY 1, 2, 3";
     let rows = client.query(sql, &[]).await.map_err(failed)?;
     let missed = rows.iter().filter(|row| !row.get::<_, bool>(6)).map(|row| Missed {
@@ -191,6 +197,8 @@ async fn checks(client: &Client) -> Result<(i64, Vec<Missed>)> {
         measured: row.get(4),
         bound: row.get(5),
         since: row.get(7),
+        rows: row.get(8),
+        accepted: row.get::<_, Option<String>>(9).zip(row.get(10)),
     });
     Ok((i64::try_from(rows.len()).unwrap_or(i64::MAX), missed.collect()))
 }

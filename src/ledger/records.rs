@@ -231,23 +231,24 @@ pub async fn coverage(client: &Client, found: &Value) -> Result<()> {
 const KEPT: i64 = 20;
 
 /// Forgets records of backups, verifications, drills and coverage of more than `keep_s` seconds ago, or
-/// only counts them. The newest 20 of each database stay.
+/// only counts them. The newest 20 of each database stay, and the newest that was good.
 ///
 /// # Errors
 /// As [`public::failure`].
 pub async fn forget(client: &Client, keep_s: f64, dry_run: bool) -> Result<u64> {
     let cannot = |error| public::failure(error, "cannot forget old records in the ledger");
     let mut forgotten = 0;
-    for (table, at, of) in [
-        ("backup", "ended_at", "database_name"),
-        ("verification", "verified_at", "database_name"),
-        ("drill", "ended_at", "database_name"),
-        ("coverage_look", "looked_at", "true"),
+    for (table, at, of, good) in [
+        ("backup", "ended_at", "database_name", "status = 'stored'"),
+        ("verification", "verified_at", "database_name", "passed"),
+        ("drill", "ended_at", "database_name", "status = 'proven'"),
+        ("coverage_look", "looked_at", "found IS NULL", "true"),
     ] {
         let old = format!(
             "sankofa.{table} WHERE {at} < clock_timestamp() - pg_catalog.make_interval(secs => $1)
              AND id NOT IN (SELECT k.id FROM (SELECT id, row_number() OVER (PARTITION BY {of} ORDER BY id DESC) AS place
-                 FROM sankofa.{table}) k WHERE k.place <= $2)"
+                 FROM sankofa.{table}) k WHERE k.place <= $2)
+             AND id NOT IN (SELECT max(id) FROM sankofa.{table} WHERE {good} GROUP BY {of})"
         );
         forgotten += match dry_run {
             true => {

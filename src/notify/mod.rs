@@ -1,11 +1,14 @@
-//! Tells people by webhook that something failed, is late, or is well again.
+//! Tells people by webhook or mail that something failed, is late, or is well again.
 //!
 //! In:    a connection, a notice.
-//! Out:   one POST. Holds: it ends within [`WITHIN`] whatever the receiver does, follows no redirect, and no
+//! Out:   one POST, or one message a person. Holds: it ends within [`WITHIN`] whatever the receiver does, follows no redirect, and no
 //!        text here holds the URL, the token or what the receiver answered.
 //! Not here: who is told of what, and whether they were told before (`cmd::notify`).
 
+mod mail;
 mod shape;
+
+pub use mail::Mail;
 
 use crate::error::Failure;
 use crate::secret::Connection;
@@ -64,6 +67,8 @@ pub struct Notice {
     pub said: String,
     /// What to do next.
     pub hint: Option<String>,
+    /// The checks that refused the rows, a line each: keys of rows, no other cell.
+    pub missed: Vec<String>,
     /// When.
     pub at: Timestamp,
 }
@@ -124,21 +129,7 @@ impl Webhook {
     /// # Errors
     /// The words.
     pub async fn tell(&self, notice: &Notice) -> Result<(), String> {
-        let told = async {
-            let mut done = self.post(notice).await;
-            for _ in 1..TRIES {
-                if matches!(done, Ok(()) | Err((_, false))) {
-                    break;
-                }
-                tokio::time::sleep(PAUSE).await;
-                done = self.post(notice).await;
-            }
-            done.map_err(|(why, _)| why)
-        };
-        match tokio::time::timeout(WITHIN, told).await {
-            Ok(done) => done,
-            Err(_) => Err(format!("no answer within {} s", WITHIN.as_secs())),
-        }
+        tried(async || self.post(notice).await).await
     }
 
     /// One try; why it failed, and whether another may go better.
@@ -159,6 +150,25 @@ impl Webhook {
             Err(error) if error.is_connect() => Err(("no connection".into(), true)),
             Err(_) => Err(("the exchange broke".into(), true)),
         }
+    }
+}
+
+/// Tries to tell one receiver; a failed try says why, and whether another may go better.
+async fn tried(tell: impl AsyncFn() -> Result<(), (String, bool)>) -> Result<(), String> {
+    let told = async {
+        let mut done = tell().await;
+        for _ in 1..TRIES {
+            if matches!(done, Ok(()) | Err((_, false))) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            done = tell().await;
+        }
+        done.map_err(|(why, _)| why)
+    };
+    match tokio::time::timeout(WITHIN, told).await {
+        Ok(done) => done,
+        Err(_) => Err(format!("no answer within {} s", WITHIN.as_secs())),
     }
 }
 

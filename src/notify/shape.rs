@@ -55,21 +55,29 @@ fn own(notice: &Notice) -> Value {
     json!({
         "schema": 1, "event": notice.event.word(), "subject": notice.subject, "environment": notice.environment,
         "run_id": notice.run_id, "exit": notice.exit, "message": cut(&notice.said), "hint": notice.hint,
-        "at": notice.at.to_string(), "text": text(notice),
+        "missed": notice.missed, "at": notice.at.to_string(), "text": text(notice),
     })
 }
 
-/// One paragraph for a person.
-fn text(notice: &Notice) -> String {
+/// What has happened to what.
+pub(super) fn head(notice: &Notice) -> String {
     let head = match notice.event {
         Event::Failure => "failed",
         Event::Late => "is late",
         Event::Recovered => "is well again",
         Event::Success => "is done",
     };
-    let mut text = format!("Sankofa ({}): {} {head}", notice.environment, notice.subject);
+    format!("Sankofa ({}): {} {head}", notice.environment, notice.subject)
+}
+
+/// One paragraph for a person.
+pub(super) fn text(notice: &Notice) -> String {
+    let mut text = head(notice);
     if !notice.said.is_empty() {
         text.push_str(&format!(": {}", cut(&notice.said)));
+    }
+    for missed in &notice.missed {
+        text.push_str(&format!("\n- {missed}"));
     }
     for (word, more) in [("hint", &notice.hint), ("run", &notice.run_id)] {
         if let Some(more) = more {
@@ -124,6 +132,7 @@ mod tests {
             exit: 75,
             said: said.into(),
             hint: None,
+            missed: Vec::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
         }
     }

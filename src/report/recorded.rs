@@ -4,6 +4,7 @@
 //! Holds: an object of an older version is read as far as it goes.
 
 use super::{ErrorFields, Report, Status, TableFigures};
+use crate::error::Checked;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -25,6 +26,7 @@ struct Recorded {
     full_refresh: bool,
     checks_failed: u64,
     checks_warned: u64,
+    missed: Vec<Checked>,
     tables: Vec<TableFigures>,
     warnings: Vec<String>,
     error: Option<ErrorFields>,
@@ -54,6 +56,7 @@ impl<'de> Deserialize<'de> for Report {
             full_refresh: old.full_refresh,
             checks_failed: old.checks_failed,
             checks_warned: old.checks_warned,
+            missed: old.missed,
             tables: old.tables,
             warnings: old.warnings,
             error: old.error,

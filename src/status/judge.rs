@@ -8,6 +8,7 @@
 use super::{Line, Part, Question, Seen, Stored, Verdict, schedule};
 use crate::config::model::{Database, Pipeline};
 use crate::error::Failure;
+use crate::ledger::overrides::Taken;
 use crate::ledger::overview::{Gap, Last, Missed, Overview, Run};
 use crate::report::duration;
 use crate::report::lines::span;
@@ -118,13 +119,19 @@ fn rows(
         let key = (name.to_owned(), table.name.to_string());
         let whole = format!("{name}: {}", table.name);
         lines.push(match ledger.tables.get(&key) {
-            None => line(Part::Tables, &whole, Verdict::Missing, None, "it has never been loaded"),
+            None => {
+                let aside = ledger.set_aside.get(&key).map(|taken| format!("; {}", set_aside(taken)));
+                let said = format!("it has never been loaded{}", aside.unwrap_or_default());
+                line(Part::Tables, &whole, Verdict::Missing, None, said)
+            }
             Some(there) => {
                 let at = there.published_at;
                 let is_late = at.is_none_or(|at| at < due);
-                let (verdict, said) = match is_late {
-                    true => (Verdict::Late, format!("its rows are older than those that {words}")),
-                    false => (Verdict::Good, format!("{} rows", there.live_rows)),
+                let (verdict, said) = match (is_late, ledger.set_aside.get(&key)) {
+                    (true, Some(taken)) => (Verdict::Late, set_aside(taken)),
+                    (false, Some(taken)) => (Verdict::Warned, set_aside(taken)),
+                    (true, None) => (Verdict::Late, format!("its rows are older than those that {words}")),
+                    (false, None) => (Verdict::Good, format!("{} rows", there.live_rows)),
                 };
                 line(Part::Tables, &whole, verdict, at, said)
             }
@@ -175,17 +182,23 @@ fn run(
     }
 }
 
+fn set_aside(taken: &Taken) -> String {
+    let (by, why) = (&taken.by, &taken.because);
+    format!("set aside since {} by {by}: {why}", minute(taken.at))
+}
+
 fn missed(check: &Missed) -> Line {
-    let verdict = if check.refuses { Verdict::Failed } else { Verdict::Warned };
+    let verdict = if check.refuses && check.accepted.is_none() { Verdict::Failed } else { Verdict::Warned };
     let name = format!("{}: {}: {}", check.pipeline, check.table, check.check);
     let measured = check.measured.map_or("something else".into(), |number| number.to_string());
-    line(
-        Part::Checks,
-        &name,
-        verdict,
-        check.since,
-        format!("{} is allowed, {measured} was found", check.bound),
-    )
+    let mut said = format!("{} is allowed, {measured} was found", check.bound);
+    if !check.rows.is_empty() {
+        said.push_str(&format!("; rows {}", check.rows.join("; ")));
+    }
+    if let Some((by, why)) = &check.accepted {
+        said.push_str(&format!("; accepted for that run by {by}: {why}"));
+    }
+    line(Part::Checks, &name, verdict, check.since, said)
 }
 
 fn coverage(ledger: &Overview, question: &Question<'_>) -> Vec<Line> {

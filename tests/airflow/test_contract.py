@@ -44,6 +44,17 @@ def test_a_status_with_a_cause_from_outside_is_retried_and_named(context):
         assert type(raised.value) is AirflowException
 
 
+def test_a_refused_check_is_told_with_since_when_and_rows_by_key_in_log_and_alert(context):
+    one = {"table": "public.t", "check": "unique(n)", "severity": "fail", "since": "2026-11-21T03:00:00Z", "since_run": "sat"}
+    error = {"message": "cannot publish: public.t: unique(n) is 1", "hint": "Mend it."}
+    told = {**one, "rows": ["id=1", "id=2"]}
+    result = {"schema": 1, "status": "failed", "error": error, "missed": [told, {**one, "accepted_by": "Ama"}]}
+    with pytest.raises(AirflowFailException) as raised:
+        conclude(context(), End("c", 65, result))
+    said = "unique(n) is 1. public.t: unique(n) since 2026-11-21T03:00:00Z (run sat), rows id=1; id=2. Mend it."
+    assert str(raised.value).endswith(said)
+
+
 def test_a_result_of_a_newer_image_is_78_with_the_order_to_upgrade_in(context):
     with pytest.raises(AirflowFailException, match="Upgrade sankofa-airflow first, then the image, then compile"):
         conclude(context(), End("c", 0, {"schema": 2}))
@@ -62,6 +73,14 @@ def test_the_three_steps_of_a_run_share_its_id_and_other_runs_do_not(context, lo
     assert ids == {"dag/r"}
     assert made(context(run="r", params={"reload": "2"}), locks)[3] == "dag/r/reload 2"
     assert made(context(run="r"), locks, timeout_seconds=7200)[4:6] == ["--deadline", "7200s"]
+
+
+def test_what_somebody_takes_on_for_a_run_goes_to_every_step_of_it_with_name_and_reason(context, locks):
+    taken = {"accept": "public.t: unique(n)\n\n rows.min ", "set_aside": "public.u", "by": "Ama", "reason": "late forms"}
+    words = ["--accept", "public.t: unique(n)", "--accept", "rows.min", "--set-aside", "public.u"]
+    for one in ("sync", "extract", "validate", "load"):
+        assert made(context(params=taken), locks, one)[-10:] == [*words, "--by", "Ama", "--reason", "late forms"]
+    assert "--by" not in made(context(params={"by": "Ama", "reason": "x"}), locks)
 
 
 def test_an_id_that_is_too_long_keeps_its_start_and_stays_different(context):

@@ -1,5 +1,6 @@
-//! Who is told by webhook, how often, and what never.
+//! Who is told by webhook and mail, how often, and what never.
 
+use crate::support::smtp::Smtp;
 use crate::warehouse::Platform;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
@@ -143,7 +144,15 @@ async fn a_check_that_refuses_a_run_is_told_without_a_cell_and_only_a_publicatio
     };
     bed.project.write("pipelines/p.yaml", pipeline("unique: [v]"));
     bed.run(&["sync", "p", "--run", "one"]).await.exits(65);
-    assert!(!receiver.told.lock().unwrap()[0].1.to_string().contains("MARKED"));
+    {
+        let told = receiver.told.lock().unwrap();
+        let (missed, text) = (told[0].1["missed"][0].as_str().unwrap(), told[0].1.to_string());
+        assert!(
+            missed.starts_with("public.t: unique(v): since ") && missed.contains("rows id=1; id=2"),
+            "{missed}"
+        );
+        assert!(!text.contains("MARKED"), "{text}");
+    }
     assert_eq!(receiver.take(), ["failure pipeline p"]);
     bed.project.write("pipelines/p.yaml", pipeline("unique: [id]"));
     bed.run(&["sync", "p", "--run", "two"]).await.succeeds();
@@ -171,4 +180,133 @@ async fn a_dead_a_silent_or_a_misspelt_receiver_and_a_launcher_that_notifies_cha
         let done = project.run(&["backup", "db"]).await.exits(75);
         assert!(done.stderr.contains("nobody could be told"), "{}", done.told());
     }
+}
+
+/// A platform that tells two people by mail through `server`, whose connection has `extra`.
+async fn with_mail(server: &Smtp, extra: &str) -> Platform {
+    let bed = Platform::new((17, 17)).await;
+    let connection = format!(
+        r#"{{"conn_type": "smtp", "host": "localhost", "port": {}, "login": "{}", "password": "{}", "extra": {extra}}}"#,
+        server.port(),
+        Smtp::LOGIN,
+        Smtp::PASSWORD
+    );
+    let certificate = server.certificate().display().to_string();
+    let project = bed.project.connection_uri("post", &connection).env("SSL_CERT_FILE", &certificate);
+    let bed = Platform { project, ..bed };
+    bed.write_with(
+        "servers: [source]",
+        "warehouse: {connection: wh}\nnotify: [{mail: {connection: post, to: [ama@school.example, 'Kofi <kofi@school.example>']}, when: [failure, late]}]\n",
+    );
+    bed
+}
+
+/// Subjects and receivers of messages.
+fn subjects(told: &[Value]) -> Vec<String> {
+    let mut all: Vec<String> = told
+        .iter()
+        .map(|one| format!("{} > {}", one["to"][0].as_str().unwrap(), one["subject"].as_str().unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+const TLS_AT_ONCE: &str = r#"{"from_email": "platform@school.example"}"#;
+const STARTTLS: &str = r#"{"disable_ssl": true}"#;
+
+#[tokio::test]
+async fn people_are_told_by_mail_once_a_run_with_the_rows_of_a_check_and_again_when_it_is_well() {
+    let server = Smtp::start("starttls").await;
+    let bed = with_mail(&server, STARTTLS).await;
+    bed.source.sql("UPDATE t SET v = 'MARKED-CELL' WHERE id < 3").await;
+    let pipeline = |rule: &str| {
+        format!(
+            "source: source\nschema: w\ntables:\n  public.t: {{mode: full_refresh, checks: {{{rule}}}}}\n"
+        )
+    };
+    bed.project.write("pipelines/p.yaml", pipeline("unique: [v]"));
+    for _ in 0..2 {
+        let done = bed.run(&["sync", "p", "--run", "monday"]).await.exits(65);
+        assert!(!done.told().contains("nobody could be told"), "{}", done.told());
+    }
+    let told = server.take(2).await;
+    let failed =
+        ["ama", "kofi"].map(|who| format!("{who}@school.example > Sankofa (default): pipeline p failed"));
+    assert_eq!(subjects(&told), failed);
+    let body = told[0]["body"].as_str().unwrap();
+    for words in
+        ["unique(v) is 1", "rows id=1; id=2", "since 2", "run: monday", "hint: Nothing was published."]
+    {
+        assert!(body.contains(words), "no {words:?} in {body}");
+    }
+    assert_eq!((&told[0]["from"], &told[0]["automatic"]), (&Smtp::LOGIN.into(), &"auto-generated".into()));
+    assert!(told.iter().all(|one| one["login"] == true && !one.to_string().contains("MARKED")), "{told:?}");
+    bed.project.write("pipelines/p.yaml", pipeline("unique: [id]"));
+    bed.run(&["sync", "p"]).await.succeeds();
+    let well = ["ama", "kofi"]
+        .map(|who| format!("{who}@school.example > Sankofa (default): pipeline p is well again"));
+    assert_eq!(subjects(&server.take(2).await), well);
+}
+
+#[tokio::test]
+async fn what_is_late_and_what_nobody_backs_up_is_mailed_once_over_tls_from_the_start() {
+    let server = Smtp::start("tls").await;
+    let bed = with_mail(&server, TLS_AT_ONCE).await;
+    for _ in 0..2 {
+        bed.run(&["status"]).await.exits(65);
+    }
+    bed.run(&["backups", "coverage"]).await.exits(65); // the warehouse, for one, is on that server
+    let told = server.take(4).await;
+    let late = |what: &str| {
+        ["ama", "kofi"].map(|who| format!("{who}@school.example > Sankofa (default): {what} is late"))
+    };
+    assert_eq!(subjects(&told), {
+        let mut all = [late("status"), late("coverage")].concat();
+        all.sort();
+        all
+    });
+    assert_eq!(told[0]["from"], "platform@school.example");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_is_dead_not_trusted_or_wants_another_login_fails_no_run_and_hears_no_password() {
+    let server = Smtp::start("tls").await;
+    let bed = with_mail(&server, TLS_AT_ONCE).await;
+    let plain = Smtp::start("plain").await;
+    let of = |host: &str, port: u16, password: &str, extra: &str| {
+        format!(
+            r#"{{"conn_type": "smtp", "host": "{host}", "port": {port}, "login": "{}", "password": "{password}", "extra": {extra}}}"#,
+            Smtp::LOGIN
+        )
+    };
+    let mut project = bed.project.connection_uri("source", NOWHERE);
+    for (connection, why) in [
+        (of("localhost", 1, "x", "{}"), "no connection"),
+        (of("127.0.0.1", server.port(), Smtp::PASSWORD, "{}"), "does not verify"),
+        (of("localhost", server.port(), "MARKED-WRONG", "{}"), "status 535"),
+        (of("localhost", plain.port(), Smtp::PASSWORD, STARTTLS), "neither STARTTLS"),
+        (
+            of("localhost", plain.port(), Smtp::PASSWORD, r#"{"disable_ssl": true, "disable_tls": true}"#),
+            "in the clear",
+        ),
+    ] {
+        project = project.connection_uri("post", &connection);
+        let done = project.run(&["backup", "db"]).await.exits(75);
+        assert!(
+            done.stderr.contains("nobody could be told") && done.stderr.contains(why),
+            "{why}: {}",
+            done.told()
+        );
+        assert!(!done.told().contains("MARKED"), "{}", done.told());
+    }
+    // One of two is refused by the server: the other is told.
+    let text = "warehouse: {connection: wh}\nnotify: [{mail: {connection: post, to: [nobody@school.example, ama@school.example]}, when: [failure]}]\n";
+    let bed = Platform {
+        project: project.connection_uri("post", &of("localhost", server.port(), Smtp::PASSWORD, "{}")),
+        ..bed
+    };
+    bed.write_with("servers: []", text);
+    let done = bed.run(&["backup", "db"]).await.exits(75);
+    assert!(done.stderr.contains("1 of 2 messages: status 550"), "{}", done.told());
+    assert_eq!(subjects(&server.take(1).await), ["ama@school.example > Sankofa (default): backup db failed"]);
 }

@@ -329,6 +329,65 @@ async fn history_goes_after_its_time_but_the_newest_runs_and_what_a_watermark_ne
     bench.run(&["sync", "p"]).await.succeeds();
 }
 
+#[tokio::test]
+async fn prune_forgets_by_the_retention_of_the_project_and_never_what_a_rerun_a_watermark_or_a_proof_needs() {
+    let bench = Bench::new((17, 17)).await;
+    bench.run(&["sync", "p", "--run", "first"]).await.succeeds();
+    bench.run(&["sync", "p", "--run", "second"]).await.succeeds();
+    bench
+        .warehouse
+        .sql("INSERT INTO sankofa.run (pipeline, run_id, kind, command, status, config_hash, binary_version, started_at, ended_at, report)
+            SELECT 'p', n::text, 'sync', 'sync', 'published', '', '', now() - interval '34 days', now() - interval '34 days', '{}'
+            FROM generate_series(1, 30) n;
+        INSERT INTO sankofa.check_result (run, table_name, check_name, scope, severity, bound, passed)
+            SELECT id, 'public.t', 'c', 'batch', 'fail', '', true FROM sankofa.run;
+        INSERT INTO sankofa.set_aside (run, table_name, set_aside_by, reason)
+            SELECT id, 'public.x', 'Ama', 'why' FROM sankofa.run WHERE run_id = '5';
+        UPDATE sankofa.run SET ended_at = now() - interval '3 years', started_at = now() - interval '3 years'
+            WHERE run_id IN ('first', 'second');
+        INSERT INTO sankofa.drill (database_name, run_id, status, started_at, ended_at, binary_version)
+            SELECT 'db', n::text, CASE n WHEN 2 THEN 'proven' ELSE 'failed' END, now() - interval '3 years', now() - interval '3 years', ''
+            FROM generate_series(1, 30) n")
+        .await;
+    let kept = "SELECT count(*) || ' ' || (SELECT count(*) FROM sankofa.check_result) || ' ' || (SELECT count(*) FROM sankofa.drill)
+        || ' ' || (SELECT string_agg(watermark_text, '') FROM sankofa.table_state) FROM sankofa.run";
+    let before = bench.warehouse.value(kept).await;
+
+    bench.project("", "retention: {runs: 34d}");
+    let refused = bench.run(&["prune"]).await.exits(78);
+    assert!(refused.stderr.contains("expected 35d or more"), "{}", refused.told());
+    bench.run(&["prune", "--history", "34d"]).await.exits(2);
+    bench.project("", "retention: {runs: 35d, checks: 30d, records: 40d}");
+    let dry = bench.run(&["prune", "--dry-run"]).await.succeeds().json();
+    assert_eq!(bench.warehouse.value(kept).await, before, "a dry run deletes nothing");
+    let done = bench.run(&["prune"]).await.succeeds().json();
+    for json in [&dry, &done] {
+        assert_eq!(
+            (&json["runs_forgotten"], &json["checks_forgotten"], &json["records_forgotten"]),
+            (&0.into(), &12.into(), &9.into()),
+            "{json}"
+        );
+    }
+    let proven = "SELECT string_agg(run_id, ',') FROM sankofa.drill WHERE status = 'proven'";
+    assert_eq!(bench.warehouse.value(proven).await, "2");
+    // Of 34 days ago, and known as done.
+    assert_eq!(bench.run(&["sync", "p", "--run", "1"]).await.succeeds().json()["status"], "already_done");
+
+    bench
+        .warehouse
+        .sql("UPDATE sankofa.run SET ended_at = now() - interval '36 days' WHERE run_id ~ '^[0-9]+$'")
+        .await;
+    // The newest 20 stay; the contract is of "first", the watermark of "second", and "5" has set a table aside.
+    assert_eq!(bench.run(&["prune"]).await.succeeds().json()["runs_forgotten"], 9);
+    let left = "SELECT string_agg(run_id, ',' ORDER BY id) FROM sankofa.run WHERE id < 14";
+    assert_eq!(bench.warehouse.value(left).await, "first,second,5,11");
+    bench.warehouse.sql("UPDATE sankofa.set_aside SET loaded_at = now()").await;
+    assert_eq!(bench.run(&["prune"]).await.succeeds().json()["runs_forgotten"], 1);
+    let state = "SELECT string_agg(watermark_text, '') FROM sankofa.table_state";
+    assert!(before.ends_with(&bench.warehouse.value(state).await));
+    bench.run(&["sync", "p"]).await.succeeds();
+}
+
 fn finding(done: &Finished, words: &str) -> Value {
     let all = done.json()["findings"].as_array().cloned().unwrap_or_default();
     let found = all.iter().find(|one| one["said"].as_str().is_some_and(|said| said.contains(words)));

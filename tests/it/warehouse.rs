@@ -130,8 +130,9 @@ async fn a_warehouse_that_is_away_or_not_ours_is_warned_of_and_the_backup_is_sto
     let done = away.run(&["backup", "db"]).await.succeeds();
     assert_eq!(warnings(&done), "[]", "{}", done.told());
     away.run(&["sync", "p"]).await.exits(78);
-    let told = away.run(&["prune"]).await.exits(78);
+    let told = away.run(&["warehouse", "init"]).await.exits(78);
     assert!(told.stderr.contains("key \"warehouse\" is missing"), "{}", told.told());
+    assert_eq!(away.run(&["prune"]).await.succeeds().json()["drill_records"], serde_json::json!([]));
     away.run(&["doctor"]).await.succeeds();
 }
 

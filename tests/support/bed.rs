@@ -76,6 +76,14 @@ pub fn backblaze() -> Option<PathBuf> {
     found
 }
 
+/// The folder of aiosmtpd's Python packages.
+///
+/// # Panics
+/// When it is missing.
+pub fn smtp() -> PathBuf {
+    existing(folder().join("smtp"))
+}
+
 /// A program that reads our backups without us, such as `age`: from the test bed, else from the system.
 pub fn foreign_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

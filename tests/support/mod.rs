@@ -28,6 +28,7 @@ mod real;
 mod runner;
 mod s3;
 mod server;
+pub mod smtp;
 pub mod stand_in;
 mod standby;
 pub mod vault;

@@ -14,6 +14,7 @@
 #           vault/                 vault and its plugins (built by vault.sh)
 #           moto/                  moto, AWS Secrets Manager and STS among it (moto.sh)
 #           b2cli/                 Backblaze's own client (b2cli.sh)
+#           smtp/                  aiosmtpd, an SMTP server (smtp.sh)
 #           pgbouncer/             pgbouncer and its libraries (run it by pgbouncer/run)
 #           foreign/usr/bin        age and zstd, which read backups without us
 # Root:   servers refuse to run as root, so they run as `postgres` or `nobody`. Where that user
@@ -294,6 +295,7 @@ main() {
     install_foreign_readers
     [ $# -gt 0 ] || "$here/moto.sh" "$bed"
     [ $# -gt 0 ] || "$here/b2cli.sh" "$bed"
+    [ $# -gt 0 ] || "$here/smtp.sh" "$bed"
     [ $# -gt 0 ] || "$here/airflow-backends.sh" "$bed"
     [ $# -gt 0 ] || "$here/s3.sh" "$bed" # the demo, which names its majors, needs none
     [ $# -gt 0 ] || "$here/vault.sh" "$bed"

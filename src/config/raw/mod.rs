@@ -9,6 +9,7 @@ pub mod backups;
 pub mod checks;
 pub mod pipeline;
 pub mod project;
+pub mod retention;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, value};

@@ -3,6 +3,7 @@
 //! In:    a tree. Out: [`ProjectFile`]. Not here: what is filled in (`resolve::project`).
 
 use super::backups::{Backups, Drill};
+use super::retention::RetentionKeys;
 use super::{Form, No, Ordered};
 use crate::config::model::Mask;
 use crate::config::words::Length;
@@ -39,6 +40,9 @@ pub struct ProjectFile {
     /// Who is told.
     #[serde(default)]
     pub notify: Vec<Notify>,
+    /// How long what is past is kept.
+    #[serde(default)]
+    pub retention: RetentionKeys,
     /// By name, what differs when `--env NAME` is given: merged onto this file key by key.
     #[serde(default)]
     pub environments: Ordered<Overlay>,

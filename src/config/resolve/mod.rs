@@ -9,6 +9,7 @@ pub mod checks;
 pub mod pipeline;
 pub mod places;
 pub mod project;
+pub mod retention;
 pub mod table;
 mod vault;
 

@@ -4,7 +4,7 @@
 //! Out:   what moving rows needs, and who is told.
 //! Holds: every store that is named is there.
 
-use super::{At, backups, places, vault};
+use super::{At, backups, places, retention, vault};
 use crate::config::guard;
 use crate::config::model::{Guard, Project, Receiver, SecretPlace, Stage, Warehouse};
 use crate::config::node::{Fault, Node, shown, suggest};
@@ -42,6 +42,7 @@ pub fn project(
         backups: backups::resolve(at, raw, home)?,
         drill: raw.drill.as_ref().map(|drill| drill.connection.clone()),
         notify: receivers(at, raw)?,
+        retention: retention::resolve(at, &raw.retention)?,
     })
 }
 

@@ -1,13 +1,13 @@
-//! Asks the figures of a table's checks, inside the publishing transaction, and keeps them.
+//! Asks the figures of a table's checks, inside the publishing transaction.
 
-use super::{Counts, Publication, TableJob};
+use super::{Counts, Publication, TableJob, missed};
 use crate::config::model::DeleteMode;
+use crate::error::Checked;
 use crate::etl::contract::Change;
 use crate::etl::merge::Merge;
 use crate::etl::plan::Action;
-use crate::etl::quality::{self, Checked, Figure, Rows};
+use crate::etl::quality::{self, Figure, Rows};
 use crate::etl::staging::Places;
-use crate::pg::Session;
 use crate::table::{literal, quote};
 use anyhow::Result;
 
@@ -73,7 +73,11 @@ async fn measure(publication: &Publication<'_>, job: &TableJob<'_>, rows: &Rows<
                 asked.map_err(|error| publication.session.failure(error, &cannot))?
             }
         };
-        all.push(quality::judge(check, &job.plan.name.to_string(), measured));
+        let mut checked = quality::judge(check, &job.plan.name.to_string(), measured);
+        if !checked.passed {
+            missed::look(publication, (check, rows), &mut checked).await?;
+        }
+        all.push(checked);
     }
     Ok(all)
 }
@@ -81,15 +85,22 @@ async fn measure(publication: &Publication<'_>, job: &TableJob<'_>, rows: &Rows<
 /// Asks one figure where nothing can be written: the pipeline's own SQL may be anything.
 async fn ask(publication: &Publication<'_>, query: &str) -> Result<Option<f64>, tokio_postgres::Error> {
     let client = &publication.session.client;
-    let confined = format!(
+    client.batch_execute(&confined(publication)).await?;
+    let figure = client.query_one(query, &[]).await?.get(0);
+    client.batch_execute(FREED).await?;
+    Ok(figure)
+}
+
+/// Ends what [`confined`] began, also after an error.
+pub(super) const FREED: &str = "ROLLBACK TO SAVEPOINT asking; RELEASE SAVEPOINT asking";
+
+/// From here on nothing can be written, and names are looked up in the pipeline's schema first.
+pub(super) fn confined(publication: &Publication<'_>) -> String {
+    format!(
         "SAVEPOINT asking; SET LOCAL transaction_read_only = on;
          SELECT pg_catalog.set_config('search_path', {} || coalesce(nullif(', ' || pg_catalog.current_setting('search_path'), ', '), ''), true)",
         literal(&quote(&publication.pipeline.schema))
-    );
-    client.batch_execute(&confined).await?;
-    let figure = client.query_one(query, &[]).await?.get(0);
-    client.batch_execute("ROLLBACK TO SAVEPOINT asking; RELEASE SAVEPOINT asking").await?;
-    Ok(figure)
+    )
 }
 
 /// This run's rows under the table's own names.
@@ -107,22 +118,4 @@ fn batch(job: &TableJob<'_>, places: &Places) -> String {
 /// The live rows as they would be published.
 fn table(job: &TableJob<'_>) -> String {
     format!("(SELECT * FROM {} AS t WHERE t._sankofa_deleted_at IS NULL)", job.plan.target.sql())
-}
-
-/// Keeps the figures of one table's checks.
-pub async fn record(session: &Session, run: i64, checked: &[Checked], table: &str) -> Result<()> {
-    let sql = "INSERT INTO sankofa.check_result VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-        ON CONFLICT (run, table_name, check_name) DO UPDATE SET measured = excluded.measured,
-            bound = excluded.bound, passed = excluded.passed, scope = excluded.scope, severity = excluded.severity";
-    for c in checked.iter().filter(|c| c.table == table) {
-        session
-            .client
-            .execute(
-                sql,
-                &[&run, &c.table, &c.check, &c.scope, &c.severity, &c.measured, &c.bound, &c.passed],
-            )
-            .await
-            .map_err(|error| session.failure(error, &format!("cannot keep the checks of {table}")))?;
-    }
-    Ok(())
 }

@@ -10,18 +10,20 @@ mod after;
 mod alter;
 mod apply;
 mod checks;
+mod missed;
 mod place;
 
 pub use alter::{blocking_views, clauses, short};
+pub use missed::judge;
 
 use crate::config::model::{Pipeline, TableSpec, Warehouse};
-use crate::error::{Failure, Kind};
+use crate::error::{Checked, Failure, Kind};
 use crate::etl::extracted::Extracted;
 use crate::etl::layout::METADATA;
 use crate::etl::plan::{Action, Reading, TablePlan};
 use crate::etl::predicate;
-use crate::etl::quality::Checked;
 use crate::etl::window::{self, Facts, Seen, Watermark};
+use crate::ledger::overrides::{self, Overrides};
 use crate::ledger::state::{self, Left};
 use crate::ledger::{self, run};
 use crate::pg::{Session, introspect};
@@ -42,6 +44,8 @@ pub struct Publication<'a> {
     pub tables: Vec<TableJob<'a>>,
     /// The snapshot's facts.
     pub facts: &'a Facts,
+    /// What somebody has taken on for this run.
+    pub overrides: &'a Overrides,
     /// The brake on deletes is lifted.
     pub allow_deletes: bool,
     /// The last commit of the run: with it the run is published.
@@ -98,7 +102,7 @@ impl Publication<'_> {
         alter::before(self).await?;
         self.begin().await?;
         let outcome = self.merge(checked).await?;
-        judge(report, checked)?;
+        missed::judge(report, checked)?;
         let figures: Vec<(TableFigures, i64)> = self
             .tables
             .iter()
@@ -241,7 +245,9 @@ impl Publication<'_> {
     async fn remember(&self, figures: &[(TableFigures, i64)], checked: &[Checked]) -> Result<()> {
         let client = &self.session.client;
         run::tables(client, self.run, figures).await?;
-        keep_checks(self.session, self.run, checked).await?;
+        crate::ledger::checks::keep(client, self.run, checked).await?;
+        let tables: Vec<String> = self.tables.iter().map(|job| job.plan.name.to_string()).collect();
+        overrides::loaded(client, &self.pipeline.name, self.run, &tables).await?;
         let left = self.tables.iter().zip(figures).map(|(job, (_, live_rows))| self.left(job, *live_rows));
         state::write(client, &self.pipeline.name, self.run, &left.collect::<Result<Vec<_>>>()?).await
     }
@@ -304,29 +310,6 @@ fn figures(job: &TableJob<'_>, counts: &Counts) -> TableFigures {
     }
 }
 
-/// One failed check of severity `fail` stops everything; all of them are named.
-fn refuse_failed(checked: &[Checked]) -> Result<(), Failure> {
-    let missed: Vec<String> =
-        checked.iter().filter(|c| !c.passed && c.severity == "fail").map(Checked::words).collect();
-    if missed.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::data(format!("cannot publish: {}", missed.join("; ")))
-        .hint("Nothing was published. Mend the data at the source, or the check in the pipeline."))
-}
-
-/// Counts missed checks into `report`.
-///
-/// # Errors
-/// 65 naming every check of severity `fail` that missed.
-pub fn judge(report: &mut Report, checked: &[Checked]) -> Result<(), Failure> {
-    let missed =
-        |severity: &str| checked.iter().filter(|c| !c.passed && c.severity == severity).count() as u64;
-    (report.checks_failed, report.checks_warned) = (missed("fail"), missed("warn"));
-    report.warnings.extend(checked.iter().filter(|c| !c.passed && c.severity == "warn").map(Checked::words));
-    refuse_failed(checked)
-}
-
 fn finish_report(report: &mut Report) {
     report.status = Status::Ok;
     report.rows = report.tables.iter().map(|table| table.inserted + table.updated + table.deleted).sum();
@@ -339,17 +322,4 @@ fn finish_report(report: &mut Report) {
 /// Whether an error leaves open what became of a COMMIT: then, and only then, the ledger is asked.
 pub fn may_have_committed(error: &anyhow::Error) -> bool {
     crate::error::classify(error).kind == Kind::Temporary
-}
-
-/// Keeps the figures of checks of a run that was refused.
-///
-/// # Errors
-/// As the server fails.
-pub async fn keep_checks(session: &Session, run: i64, checked: &[Checked]) -> Result<()> {
-    let mut tables: Vec<&str> = checked.iter().map(|c| c.table.as_str()).collect();
-    tables.dedup();
-    for table in tables {
-        checks::record(session, run, checked, table).await?;
-    }
-    Ok(())
 }
