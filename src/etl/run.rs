@@ -330,7 +330,7 @@ async fn stream(
     cancelling.add_all(&writers);
     let destination = Destination::Staging { run: opened.run, writers: &writers };
     let extracted = request.read(hands, &source, &prepared, &destination).await?;
-    tell_age(&mut report, &source);
+    source.tell_age(&mut report);
     let facts = source.facts.clone();
     report.warnings.extend(source.warnings.iter().cloned());
     report.warnings.extend(prepared.plans.iter().flat_map(|plan| plan.warnings.clone()));
@@ -341,13 +341,6 @@ async fn stream(
     // By the second session: the publisher may be gone with its answer. Else the next run does it.
     let _ = staging::sweep(&opened.target.second, &request.pipeline.name, None).await;
     Ok(done)
-}
-
-/// Tells how long the source's snapshot was held: VACUUM there has waited for it.
-pub fn tell_age(report: &mut Report, source: &Source) {
-    let ms = u64::try_from(source.snapshot_age().as_millis()).unwrap_or(u64::MAX);
-    info!(ms, "the source is read, its snapshot let go");
-    report.extra.insert("snapshot_ms".to_owned(), ms.into());
 }
 
 /// Prepares every filled table, side by side.

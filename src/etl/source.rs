@@ -14,6 +14,7 @@ use crate::etl::cancel::Cancelling;
 use crate::etl::window::Facts;
 use crate::pg::introspect::Partitions;
 use crate::pg::{Session, SessionOptions, connect, introspect};
+use crate::report::Report;
 use crate::secret::Connection;
 use crate::table::{SourceTable, TableName};
 use anyhow::Result;
@@ -357,9 +358,9 @@ impl Source {
         Ok(())
     }
 
-    /// How long the snapshot has been held by now.
-    pub fn snapshot_age(&self) -> Duration {
-        self.held.age()
+    /// Tells in the log and in `report` how long the snapshot was held.
+    pub fn tell_age(&self, report: &mut Report) {
+        self.held.tell(report);
     }
 
     /// Runs `reading` unless our locks hold up another session for 5 s, or the snapshot grows too old.

@@ -16,7 +16,7 @@ use crate::etl::plan::TablePlan;
 use crate::etl::prune;
 use crate::etl::publish::{self, Publication, TableJob};
 use crate::etl::quality;
-use crate::etl::run::{Hands, Opened, Request, counters, jobs, tell_age};
+use crate::etl::run::{Hands, Opened, Request, counters, jobs};
 use crate::etl::stage::{self, Manifest, Part, StageWriter};
 use crate::etl::staging::{self, CopyWriter, Places, Room};
 use crate::ledger::checks;
@@ -67,7 +67,7 @@ async fn write_stage(
     let (source, prepared, _cancel) = request.plan(hands, &opened.target.publisher).await?;
     let writer = StageWriter::begin(directory, encrypt_to)?;
     let extracted = request.read(hands, &source, &prepared, &Destination::Files(&writer)).await?;
-    tell_age(&mut report, &source);
+    source.tell_age(&mut report);
     let warnings =
         source.warnings.iter().cloned().chain(prepared.plans.iter().flat_map(|p| p.warnings.clone()));
     report.warnings.extend(warnings);

@@ -199,6 +199,7 @@ environments:
     drill: {connection: drill_dev}
     guard: {sources: {hr_db: [hr_dev]}}
     notify: []
+    retention: {runs: 40d}
 ";
 
 #[test]

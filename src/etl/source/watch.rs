@@ -5,9 +5,11 @@
 
 use crate::error::Failure;
 use crate::pg::public;
+use crate::report::Report;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
+use tracing::info;
 
 /// Another session that has waited so long for us makes us give up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,15 +27,17 @@ impl Held {
         Held { since: Instant::now(), at_most }
     }
 
-    /// How long it has been held by now.
-    pub(super) fn age(&self) -> Duration {
-        self.since.elapsed()
+    /// Tells how long it has been held by now: VACUUM there has waited for it.
+    pub(super) fn tell(&self, report: &mut Report) {
+        let ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(ms, "the source is read, its snapshot let go");
+        report.extra.insert("snapshot_ms".to_owned(), ms.into());
     }
 
     /// Ends when it has been held for too long; never, where there is no bound.
     pub(super) async fn until_too_old(&self) -> anyhow::Error {
         let Some(at_most) = self.at_most else { return std::future::pending().await };
-        tokio::time::sleep(at_most.saturating_sub(self.age())).await;
+        tokio::time::sleep(at_most.saturating_sub(self.since.elapsed())).await;
         Failure::temporary(format!(
             "gave up reading the source: its snapshot has been held for {} s, the pipeline's `max_snapshot_age`",
             at_most.as_secs_f64()
