@@ -26,7 +26,7 @@ mod hardened;
 mod large;
 mod leaks;
 mod ledger;
-mod page;
+mod laptop;
 mod pages;
 mod pair;
 mod monday;
