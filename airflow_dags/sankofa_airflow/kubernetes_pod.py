@@ -109,7 +109,7 @@ class Pod:
                 answered = time.monotonic()
                 if not isinstance(seen, End) and has_started(seen):
                     self.stream()
-                    seen = self.until(lambda _: False, CLOSED_SECONDS)
+                    seen = self.until(lambda _: False, CLOSED_SECONDS, seen)
                 if isinstance(seen, End):
                     self.stream()  # what came after a cut, or while nobody looked
                     return seen
@@ -122,9 +122,12 @@ class Pod:
                 self.log.warning("the API server does not answer (%s): waiting", said(error))
                 time.sleep(1)
 
-    def until(self, is_enough: Callable[[Any], bool], seconds: int) -> Any:
-        """Return how the pod ended; the pod itself where `is_enough` of it or `seconds` are over."""
-        pod = self.read()
+    def until(self, is_enough: Callable[[Any], bool], seconds: int, known: Any = None) -> Any:
+        """Return how the pod ended; the pod itself where `is_enough` of it or `seconds` are over.
+
+        One that is gone may have ended since it was `known`: the changes since then tell how.
+        """
+        pod = self.read() or known
         for event, found in self.changes(pod, seconds) if pod is not None else ():
             pod = found
             end = end_of(pod) or never_starts(pod)

@@ -134,3 +134,23 @@ def test_what_the_api_server_refuses_is_never_retried_but_what_passes_is(status,
     error = ApiException(status=status, reason="x")
     error.body = json.dumps({"message": message})
     assert type(refused(error, "p")) is kind and message in str(refused(error, "p"))
+
+
+def test_a_pod_that_is_gone_before_anybody_looks_again_is_told_by_the_changes_since():
+    class Gone(Pod):
+        closed = False
+
+        def read(self) -> Any:
+            return None if self.closed else pod(None)
+
+        def stream(self) -> None:
+            self.closed = True
+
+        def changes(self, pod_seen: Any, seconds: int) -> Any:
+            yield "", pod_seen
+            if self.closed:
+                yield "MODIFIED", pod(143, RESULT)
+                yield "DELETED", pod(143, RESULT)
+
+    end = Gone(None, "n", "p", None).follow()
+    assert (end.status, end.result) == (143, json.loads(RESULT))
