@@ -157,7 +157,10 @@ def test_at_the_end_nothing_is_left_over_and_every_alert_went_out_once(platform)
     assert warehouse.psql("warehouse", sql="SELECT * FROM sankofa.runs WHERE status <> 'published'") == ""
     for server in (platform.sources, warehouse):
         sessions = "SELECT pid, usename, state, query FROM pg_stat_activity WHERE usename LIKE 'sankofa%'"
-        until("nobody of ours is there", lambda server=server: not server.psql("postgres", sql=sessions), 60)
+        try:
+            until("nobody of ours is there", lambda server=server: not server.psql("postgres", sql=sessions), 60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {server.psql('postgres', sql=sessions)}") from None
         assert server.psql("postgres", sql="SELECT * FROM pg_locks WHERE locktype = 'advisory'") == ""
     # Containers, volumes, tasks.
     assert platform.engine.containers() == []

@@ -160,7 +160,7 @@ class Platform:
             "launcher": "docker", "image": IMAGE, "instance": "platform", "docker_url": self.engine.url,
             "docker_network": "host", "docker_environment": json.dumps(self.variables("{class}")),
             "docker_mounts": json.dumps(mounts), "vault_conn_id": "vault_default", "notify": "alerts",
-            "backups": str(self.operator / "backups.lock.json"), "retry_delay_seconds": "3",
+            "backups": str(self.operator / "backups.lock.json"), "retry_delay_seconds": "3", "retries": "5",
             "backups_schedule": "0 1 1 * *",  # as the pipelines': the tests' days are their own, not the clock's
         }  # fmt: skip
         found = {f"AIRFLOW__SANKOFA__{name.upper()}": value for name, value in own.items()}
