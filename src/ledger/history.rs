@@ -116,19 +116,16 @@ pub async fn past(client: &Client, pipeline: &str) -> Result<BTreeMap<String, Pa
 /// Runs kept per pipeline, however old.
 pub const KEPT_RUNS: i64 = 20;
 
+/// Runs `r` that ended more than `$1` seconds ago, but the newest `$2` of each pipeline.
 const OLD: &str = "r.status NOT IN ('running', 'staged')
     AND coalesce(r.ended_at, r.started_at) < clock_timestamp() - pg_catalog.make_interval(secs => $1)
-    AND NOT EXISTS (SELECT FROM sankofa.table_state s WHERE s.run = r.id)
-    AND NOT EXISTS (SELECT FROM sankofa.contract c WHERE c.run = r.id)
-    AND NOT EXISTS (SELECT FROM sankofa.set_aside o WHERE o.run = r.id AND o.loaded_at IS NULL)
     AND r.id NOT IN (SELECT k.id FROM (SELECT id, row_number() OVER (PARTITION BY pipeline ORDER BY id DESC) AS place
         FROM sankofa.run) k WHERE k.place <= $2)";
 
-/// Of which runs check results go: all but the newest few of each pipeline.
-const OLD_CHECKS: &str = "c.run IN (SELECT r.id FROM sankofa.run r WHERE r.status NOT IN ('running', 'staged')
-    AND coalesce(r.ended_at, r.started_at) < clock_timestamp() - pg_catalog.make_interval(secs => $1)
-    AND r.id NOT IN (SELECT k.id FROM (SELECT id, row_number() OVER (PARTITION BY pipeline ORDER BY id DESC) AS place
-        FROM sankofa.run) k WHERE k.place <= $2))";
+/// Those of them that nothing points to.
+const ALONE: &str = "NOT EXISTS (SELECT FROM sankofa.table_state s WHERE s.run = r.id)
+    AND NOT EXISTS (SELECT FROM sankofa.contract c WHERE c.run = r.id)
+    AND NOT EXISTS (SELECT FROM sankofa.set_aside o WHERE o.run = r.id AND o.loaded_at IS NULL)";
 
 /// Forgets check results that are older than `keep.1` seconds, and runs that ended more than `keep.0`
 /// seconds ago with their figures, or only counts them: (runs, check results).
@@ -137,18 +134,20 @@ const OLD_CHECKS: &str = "c.run IN (SELECT r.id FROM sankofa.run r WHERE r.statu
 /// As [`public::failure`].
 pub async fn forget(client: &Client, keep: (f64, f64), dry_run: bool) -> Result<(u64, u64)> {
     let failed = |error| public::failure(error, "cannot forget old runs in the ledger");
-    let count = async |sql: String, keep_s: f64| -> Result<u64> {
+    let checks =
+        format!("sankofa.check_result c WHERE c.run IN (SELECT r.id FROM sankofa.run r WHERE {OLD})");
+    let runs = format!("sankofa.run r WHERE {OLD} AND {ALONE}");
+    let count = async |what: &str, keep_s: f64| -> Result<u64> {
+        let sql = format!("SELECT count(*) FROM {what}");
         let row = client.query_one(&sql, &[&keep_s, &KEPT_RUNS]).await.map_err(failed)?;
         Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
     };
-    let runs = count(format!("SELECT count(*) FROM sankofa.run r WHERE {OLD}"), keep.0).await?;
-    let checks =
-        count(format!("SELECT count(*) FROM sankofa.check_result c WHERE {OLD_CHECKS}"), keep.1).await?;
+    let counted = (count(&runs, keep.0).await?, count(&checks, keep.1).await?);
     if !dry_run {
-        let delete = format!("DELETE FROM sankofa.check_result c WHERE {OLD_CHECKS}");
-        client.execute(&delete, &[&keep.1, &KEPT_RUNS]).await.map_err(failed)?;
-        let delete = format!("DELETE FROM sankofa.run r WHERE {OLD}");
-        client.execute(&delete, &[&keep.0, &KEPT_RUNS]).await.map_err(failed)?;
+        for (what, keep_s) in [(&checks, keep.1), (&runs, keep.0)] {
+            let sql = format!("DELETE FROM {what}");
+            client.execute(&sql, &[&keep_s, &KEPT_RUNS]).await.map_err(failed)?;
+        }
     }
-    Ok((runs, checks))
+    Ok(counted)
 }

@@ -46,7 +46,7 @@ fn copy(from: &Path, to: &Path) {
 
 fn project(recipient: &str) -> String {
     format!(
-        "version: 1\nsecrets: [environment]\nstores: {{here: {{directory: store}}}}\nwarehouse: {{connection: wh}}\n\
+        "version: 1\nsecrets: [environment]\nstores: {{here: {{directory: store}}}}\n\
          backups: {{databases: {{hr: {{connection: hr_db, store: here, encrypt_to: [{recipient}]}}}}}}\ndrill: {{connection: target}}\n"
     )
 }
@@ -76,7 +76,7 @@ async fn keep_what_this_version_writes() {
         .connection("target", &Server::major(16).fresh_database("kept").await)
         .env("SANKOFA_PG_BIN", &programs)
         .env("AIRFLOW_VAR_AGE_IDENTITY", &identity)
-        .file("sankofa.yaml", project(&recipient).replace("warehouse: {connection: wh}\n", ""))
+        .file("sankofa.yaml", project(&recipient))
         .file(
             "pipelines/hr.yaml",
             "source: hr_db\nschema: hr\ntables: {public.employee: {mode: full_refresh}}\n",
@@ -99,7 +99,7 @@ async fn a_backup_of_every_older_version_is_listed_verified_restored_and_proven(
             .connection("target", &target.fresh_database("kept").await)
             .env("SANKOFA_PG_BIN", &programs)
             .env("AIRFLOW_VAR_AGE_IDENTITY", &identity)
-            .file("sankofa.yaml", project(&recipient).replace("warehouse: {connection: wh}\n", ""));
+            .file("sankofa.yaml", project(&recipient));
         copy(&kept(version).join("store"), &sankofa.folder().join("store"));
         let listed = sankofa.run(&["backups", "list"]).await.succeeds().json();
         let hr = listed["backups"].as_array().unwrap().iter().find(|one| one["database"] == "hr");
@@ -142,9 +142,8 @@ fn a_migration_that_was_given_out_never_changes() {
     }
 }
 
-/// A warehouse as version `version` has left it: one run of pipeline `p`, with its table's state.
-async fn left_by(version: usize, pair: &Pair) {
-    let warehouse = &pair.warehouse;
+/// Makes `warehouse` what version `version` has left: one run, `kept`, of `pipeline`.
+pub async fn left_by(version: usize, warehouse: &Database, pipeline: &str) {
     for (sql, _) in &MIGRATIONS[..version] {
         warehouse.sql(sql).await;
     }
@@ -152,7 +151,7 @@ async fn left_by(version: usize, pair: &Pair) {
         .sql(&format!(
             "INSERT INTO sankofa.meta (schema_version, min_binary, environment) VALUES ({version}, '0.1.0', 'default');
              INSERT INTO sankofa.run (pipeline, run_id, kind, command, status, config_hash, binary_version, ended_at)
-             VALUES ('p', 'kept', 'sync', 'sync', 'published', '', '0.1.0', now())"
+             VALUES ('{pipeline}', 'kept', 'sync', 'sync', 'published', '', '0.1.0', now())"
         ))
         .await;
 }
@@ -162,7 +161,7 @@ async fn a_ledger_of_every_older_version_is_upgraded_and_keeps_its_runs() {
     for version in 1..=MIGRATIONS.len() {
         let table = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
         let pair = Pair::new(table, "tables: {public.t: {mode: full_refresh}}").await;
-        left_by(version, &pair).await;
+        left_by(version, &pair.warehouse, "p").await;
         if version < sankofa::ledger::version().unsigned_abs() as usize {
             says(&pair.sync(&[]).await.exits(78), &["warehouse upgrade", &format!("version {version}")]);
         }
@@ -211,7 +210,7 @@ async fn a_run_that_is_on_during_an_upgrade_publishes_or_is_refused_with_nothing
 #[tokio::test]
 async fn an_upgrade_waits_for_a_run_that_is_publishing() {
     let pair = Pair::new("CREATE TABLE t (id int)", "tables: {public.t: {mode: full_refresh}}").await;
-    left_by(1, &pair).await;
+    left_by(1, &pair.warehouse, "p").await;
     let publishing = pair.warehouse.connect().await;
     publishing.batch_execute("BEGIN").await.unwrap();
     sankofa::ledger::hold(&publishing).await.unwrap();

@@ -163,10 +163,7 @@ async fn a_backup_that_failed_is_noted_and_the_same_run_takes_its_row_when_it_is
 /// A warehouse as the first version has left it, with one run in it.
 async fn of_version_1(major: u16) -> Database {
     let warehouse = Server::major(major).fresh_database("version_1").await;
-    warehouse.sql(include_str!("../../src/ledger/migrations/0001.sql")).await;
-    warehouse.sql("INSERT INTO sankofa.meta (schema_version, min_binary, environment) VALUES (1, '0.1.0', 'default');
-        INSERT INTO sankofa.run (pipeline, run_id, kind, command, status, config_hash, binary_version, ended_at)
-        VALUES ('hr', 'kept', 'sync', 'sync', 'published', '', '0.1.0', now())").await;
+    crate::upgrades::left_by(1, &warehouse, "hr").await;
     warehouse
 }
 
