@@ -5,6 +5,7 @@ In:    .testbed, demo/*.sql. Out: connections, and a door in front of one of the
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from pathlib import Path
@@ -67,10 +68,12 @@ class Door:
 
 
 def pump(one: socket.socket, other: socket.socket) -> None:
-    """Hand on what comes, to its end."""
+    """Hand on what comes, to its end; where one side breaks (its process was killed), the other is told."""
     try:
         while piece := one.recv(65536):
             other.sendall(piece)
         other.shutdown(socket.SHUT_WR)
     except OSError:
-        pass
+        for side in (one, other):
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
