@@ -66,9 +66,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         shown: &context.shown,
         variables: &context.variables,
     };
-    let mut needed = open::of_backups(&project, request.database);
-    needed.push(Asked::Connection(&request.database.connection));
-    resolver.fetch_ahead(&needed).await;
+    let source = Asked::Connection(&request.database.connection);
+    let needed = open::store(request.database).into_iter().chain(open::warehouse(&project)).chain([source]);
+    resolver.fetch_ahead(needed).await;
     let ping = ping(&args, context)?;
     let on_stop = ping.clone();
     let _told = context.stop.on_stop(async move { tell(on_stop.as_ref(), Event::Failure).await });

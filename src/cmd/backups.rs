@@ -5,11 +5,11 @@ mod list;
 mod prune;
 mod verify;
 
-use super::Context;
+use super::{Context, open};
 use crate::config::model::{Database, Project};
 use crate::error::{Failure, nearest_hint};
 use crate::report::Report;
-use crate::secret::Resolver;
+use crate::secret::{Asked, Resolver};
 
 /// Show, verify and prune what is stored; find the databases that no backup covers
 #[derive(clap::Args, Debug)]
@@ -62,6 +62,11 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
+    /// Asks, side by side, for the keys of the stores of `databases`, and for `more`.
+    async fn fetch<'a>(&self, databases: &[&'a Database], more: impl IntoIterator<Item = Asked<'a>>) {
+        self.resolver.fetch_ahead(databases.iter().filter_map(|one| open::store(one)).chain(more)).await;
+    }
+
     /// The databases that are meant: the one called `name`, else all.
     fn databases(&self, name: Option<&str>) -> Result<Vec<&Database>, Failure> {
         let all = &self.project.backups.databases;

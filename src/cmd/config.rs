@@ -1,14 +1,13 @@
 //! `sankofa config schema|show|compile`.
 
 use super::Context;
-use crate::config::{self, FileKind, Files};
-use crate::error::{Failure, classify, most_serious};
+use crate::config::locks::{self, Lock};
+use crate::config::{self, FileKind};
+use crate::error::{classify, most_serious};
 use crate::report::Report;
-use anyhow::Context as _;
 use clap::builder::{Resettable, StyledStr};
 use serde_json::{Value, json};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Print schema or resolved configuration; write the locks that DAGs read
 #[derive(clap::Args, Debug)]
@@ -117,32 +116,25 @@ fn show(args: Show, context: &Context) -> anyhow::Result<Report> {
     Ok(report.for_person(config::show(&project, &pipelines)?))
 }
 
-/// The name of the lock of backups.
-const BACKUPS: &str = "backups";
-
-/// What became of one lock.
-enum Lock {
-    Current,
-    Written,
-    Stale,
-}
-
 /// Writes the locks that can be written; one bad pipeline does not keep the others from theirs.
 fn compile(args: Compile, context: &Context) -> anyhow::Result<Report> {
     let files = context.files();
     let names = match (args.backups, args.pipelines) {
-        (true, _) => vec![BACKUPS.to_owned()],
+        (true, _) => vec![locks::BACKUPS.to_owned()],
         (false, pipelines) if pipelines.is_empty() => config::pipeline_names(&files)?,
         (false, pipelines) => pipelines,
     };
-    let out = args.out.unwrap_or_else(|| files.project_dir.join("locks"));
+    let out = args.out.unwrap_or_else(|| locks::folder(&files));
     let (mut written, mut current, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for name in names {
-        let content = if args.backups { config::compile_backups(&files) } else { of_pipeline(&files, &name) };
-        match content.and_then(|content| lock(&content, &name, &out, args.check)) {
-            Ok(Lock::Current) => current.push(name),
-            Ok(Lock::Written) => written.push(name),
-            Ok(Lock::Stale) => failures.push(stale(&name, args.backups)),
+        let lock = if args.backups { Lock::of_backups(&files) } else { Lock::of_pipeline(&files, &name) };
+        match lock {
+            Ok(lock) if lock.is_current(&out) => current.push(name),
+            Ok(lock) if args.check => failures.push(lock.stale()),
+            Ok(lock) => match lock.write(&out) {
+                Ok(()) => written.push(name),
+                Err(error) => failures.push(classify(&error)),
+            },
             Err(error) => failures.push(classify(&error)),
         }
     }
@@ -154,42 +146,4 @@ fn compile(args: Compile, context: &Context) -> anyhow::Result<Report> {
     report.warnings =
         failures.iter().filter(|one| one.what != worst.what).map(|one| one.what.clone()).collect();
     Ok(report.failed(&worst))
-}
-
-fn stale(name: &str, backups: bool) -> Failure {
-    let words = if backups { "--backups" } else { name };
-    Failure::config(format!("cannot accept the lock of {name}: it is not what its files say now"))
-        .hint(format!("Run `sankofa config compile {words}` and commit the lock."))
-}
-
-/// The lock of a pipeline; none may have the name of the lock of backups.
-fn of_pipeline(files: &Files, name: &str) -> anyhow::Result<Value> {
-    if name == BACKUPS {
-        let failure = Failure::config("cannot compile pipeline backups: the lock of backups is called so");
-        return Err(failure.hint("Give the pipeline another name.").into());
-    }
-    config::compile(files, name)
-}
-
-/// Brings a lock up to date, or only looks (`check`).
-fn lock(content: &Value, name: &str, out: &Path, check: bool) -> anyhow::Result<Lock> {
-    let text = format!("{content:#}\n");
-    let path = out.join(format!("{name}.lock.json"));
-    if std::fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
-        return Ok(Lock::Current);
-    }
-    if check {
-        return Ok(Lock::Stale);
-    }
-    let cannot = || format!("cannot write {}", path.display());
-    std::fs::create_dir_all(out).with_context(cannot)?;
-    let mut file = tempfile::Builder::new().permissions(readable()).tempfile_in(out).with_context(cannot)?;
-    file.write_all(text.as_bytes()).with_context(cannot)?;
-    file.persist(&path).with_context(cannot)?;
-    Ok(Lock::Written)
-}
-
-/// Locks are read by the scheduler's user; the umask still applies.
-fn readable() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }

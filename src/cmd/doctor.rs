@@ -4,10 +4,11 @@ use super::Context;
 use crate::config::model::{Pipeline, Project};
 use crate::config::needs::{self, Class, Needed};
 use crate::config::{load_pipeline, pipeline_names};
-use crate::doctor::{Diagnosis, examine, examine_backups};
+use crate::doctor::{Diagnosis, examine, examine_backups, examine_drills, examine_locks};
 use crate::error::{Failure, classify};
 use crate::report::Report;
 use crate::secret::Resolver;
+use serde_json::Value;
 
 /// Try every connection, privilege and version that a run would need, now
 #[derive(clap::Args, Debug)]
@@ -15,7 +16,7 @@ pub struct Args {
     /// Only what this pipeline needs; may be repeated [default: all]
     #[arg(value_name = "PIPELINE")]
     pub pipelines: Vec<String>,
-    /// Only what moving rows needs, or only what backups need [default: all that the project names]
+    /// Only what this needs, and what comes next there [default: all that the project names, but airflow]
     #[arg(long = "for", value_name = "USE")]
     pub purpose: Option<Purpose>,
     /// Set the rules of buckets with backups so that they delete nothing that is current
@@ -26,10 +27,25 @@ pub struct Args {
 /// What a project is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Purpose {
-    /// Moving rows
+    /// Moving rows: what class rows is asked for
     Rows,
-    /// Backups
+    /// Backups: what class backup is asked for; no identity
     Backup,
+    /// Drills and restores: what class drill is asked for
+    Drill,
+    /// Schedules of Airflow: the locks that its DAGs read
+    Airflow,
+}
+
+impl Args {
+    /// Whose privileges it has.
+    pub fn class(&self) -> Class {
+        match self.purpose {
+            Some(Purpose::Backup) => Class::Backup,
+            Some(Purpose::Drill) => Class::Drill,
+            Some(Purpose::Rows | Purpose::Airflow) | None => Class::Rows,
+        }
+    }
 }
 
 /// Runs the command.
@@ -38,31 +54,41 @@ pub enum Purpose {
 /// The most serious finding.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
+    let wants = |purpose| args.purpose.is_none_or(|one| one == purpose);
     let mut diagnosis = Diagnosis { findings: Vec::new() };
-    if args.purpose != Some(Purpose::Backup) {
+    if wants(Purpose::Rows) {
         let pipelines = pipelines(&args, &project, context)?;
         let read: Vec<&Pipeline> = pipelines.iter().filter_map(|(_, one)| one.as_ref().ok()).collect();
         let resolver = context.resolver(&project)?;
-        fetch(&needs::all(&project, read.iter().copied()), &[Class::Rows], &resolver).await;
+        fetch(&needs::all(&project, read.iter().copied()), Class::Rows, &resolver).await;
         diagnosis = examine(&project, &pipelines, &resolver).await;
     }
-    if args.pipelines.is_empty() && args.purpose != Some(Purpose::Rows) {
+    let is_whole = args.pipelines.is_empty();
+    if is_whole && wants(Purpose::Backup) {
         let resolver = context.resolver_of(&project, Class::Backup)?;
-        fetch(&needs::all(&project, []), &[Class::Backup, Class::Drill], &resolver).await;
-        let backups = examine_backups(&project, &resolver, &context.variables, args.fix).await;
-        diagnosis.findings.extend(backups.findings);
+        fetch(&needs::all(&project, []), Class::Backup, &resolver).await;
+        diagnosis.add(examine_backups(&project, &resolver, &context.variables, args.fix).await);
+    }
+    if is_whole && wants(Purpose::Drill) {
+        let resolver = context.resolver_of(&project, Class::Drill)?;
+        fetch(&needs::all(&project, []), Class::Drill, &resolver).await;
+        diagnosis.add(examine_drills(&project, &resolver, args.purpose.is_some()).await);
+    }
+    if args.purpose == Some(Purpose::Airflow) {
+        let pipelines = pipelines(&args, &project, context)?;
+        diagnosis = examine_locks(&project, &context.files(), &pipelines);
     }
     Ok(report(&diagnosis, diagnosis.failure(), context))
 }
 
-/// Asks side by side for what is tried of these classes: not receivers of notices, nor servers of `coverage`.
-async fn fetch(needed: &[Needed], classes: &[Class], resolver: &Resolver) {
+/// Asks side by side for what is tried of this class: not receivers of notices, nor servers of `coverage`.
+async fn fetch(needed: &[Needed], class: Class, resolver: &Resolver) {
     let is_tried = |(what, purpose): &(String, needs::Purpose)| {
         let is_left = *purpose == needs::Purpose::Receiver || what == "coverage";
-        !is_left && purpose.classes().iter().any(|class| classes.contains(class))
+        !is_left && purpose.classes().contains(&class)
     };
     let tried = needed.iter().filter(|one| one.uses.iter().any(is_tried));
-    resolver.fetch_ahead(&tried.map(Needed::asked).collect::<Vec<_>>()).await;
+    resolver.fetch_ahead(tried.map(Needed::asked)).await;
 }
 
 type Pipelines = Vec<(String, Result<Pipeline, Failure>)>;
@@ -84,6 +110,7 @@ fn pipelines(args: &Args, project: &Project, context: &Context) -> anyhow::Resul
 fn report(diagnosis: &Diagnosis, failure: Option<Failure>, context: &Context) -> Report {
     let mut report = context.report();
     report.extra.insert("findings".into(), diagnosis.to_json());
+    report.extra.insert("next".into(), diagnosis.next().map_or(Value::Null, |(_, next)| next.into()));
     let report = report.for_person(diagnosis.to_text());
     match failure {
         Some(failure) => report.failed(&failure),

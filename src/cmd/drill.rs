@@ -55,10 +55,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
     let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
-    let mut needed = open::of_backups(&project, database);
-    needed.extend(project.drill.as_deref().map(Asked::Connection));
-    needed.extend(open::identities(database, &args.how.identity_files));
-    resolver.fetch_ahead(&needed).await;
+    let needed = open::store(database).into_iter().chain(open::warehouse(&project));
+    let needed = needed.chain(project.drill.as_deref().map(Asked::Connection));
+    resolver.fetch_ahead(needed.chain(open::identities(database, &args.how.identity_files))).await;
     let started_at = Timestamp::now();
     let mut noted = false;
     let done = drill(&args, context, (&project, database), &resolver, &mut noted).await;

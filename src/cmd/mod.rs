@@ -201,7 +201,8 @@ impl Command {
         match self {
             Command::Backup(_) | Command::Backups(_) => Class::Backup,
             Command::Restore(_) | Command::Drill(_) => Class::Drill,
-            Command::Doctor(args) if args.purpose == Some(doctor::Purpose::Backup) => Class::Backup,
+            Command::Doctor(args) => args.class(),
+            Command::Status(args) => args.class(),
             Command::Secrets(args) => args.class(),
             _ => Class::Rows,
         }

@@ -51,7 +51,7 @@ pub fn about(command: &Command) -> Option<About> {
             run(format!("drill {}", args.database), args.run.as_str(), true)
         }
         Command::Backups(args) if args.name() == "backups coverage" => look("coverage"),
-        Command::Status(_) => look("status"),
+        Command::Status(args) => look(args.subject()),
         Command::Sync(_) | Command::Extract(_) | Command::Validate(_) | Command::Load(_) => {
             let step = command.step()?;
             let completes = matches!(command, Command::Sync(_) | Command::Load(_));
@@ -164,10 +164,16 @@ async fn well(project: &Project, resolver: &Resolver, about: &About, done: &Resu
     (is_new && !about.looks).then_some(Event::Success)
 }
 
+/// What went wrong, with what to do: a warning has no line of its own for that.
+fn whole(error: &anyhow::Error) -> String {
+    let failure = classify(error);
+    [Some(failure.what), failure.hint].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
 async fn send(receiver: &Receiver, resolver: &Resolver, notice: &Notice) {
     let id = &receiver.connection;
     let told = async {
-        let connection = resolver.connection(id).await.map_err(|error| classify(&error).what)?;
+        let connection = resolver.connection_from_any(id).await.map_err(|error| whole(&error))?;
         match receiver.mail_to.is_empty() {
             true => Webhook::of(&connection).map_err(|failure| failure.what)?.tell(notice).await,
             false => {

@@ -117,15 +117,13 @@ pub fn open(context: &Context, name: &str) -> anyhow::Result<Open> {
 }
 
 /// The warehouse, if there is one.
-fn warehouse(project: &Project) -> Option<Asked<'_>> {
+pub fn warehouse(project: &Project) -> Option<Asked<'_>> {
     project.warehouse.as_ref().map(|warehouse| Asked::Connection(&warehouse.connection))
 }
 
-/// What every command about the backups of `database` asks for: the store's key, and the warehouse, where
-/// it is noted.
-pub fn of_backups<'a>(project: &'a Project, database: &'a Database) -> Vec<Asked<'a>> {
-    let store = database.place.connection().map(Asked::Connection);
-    store.into_iter().chain(warehouse(project)).collect()
+/// The key of the store of `database`.
+pub fn store(database: &Database) -> Option<Asked<'_>> {
+    database.place.connection().map(Asked::Connection)
 }
 
 /// What opens the backups of `database`, unless files do.
@@ -140,16 +138,14 @@ impl Open {
         let key = masks_by_hmac(&self.project, [&self.pipeline]).then_some(Asked::Variable(HMAC_KEY));
         let source = Asked::Connection(&self.pipeline.source);
         let warehouse = warehouse(&self.project);
-        let needed: Vec<_> = std::iter::once(source).chain(warehouse).chain(key).collect();
-        self.resolver.fetch_ahead(&needed).await;
+        self.resolver.fetch_ahead(std::iter::once(source).chain(warehouse).chain(key)).await;
     }
 
     /// Asks, side by side, for all that reading a stage into the warehouse needs.
     pub async fn fetch_for_loading(&self) {
         let stage = self.project.stage.as_ref().filter(|stage| !stage.encrypt_to.is_empty());
         let identity = stage.and_then(|stage| stage.identity.as_deref()).map(Asked::Variable);
-        let needed: Vec<_> = warehouse(&self.project).into_iter().chain(identity).collect();
-        self.resolver.fetch_ahead(&needed).await;
+        self.resolver.fetch_ahead(warehouse(&self.project).into_iter().chain(identity)).await;
     }
 
     /// What the run needs of this process.

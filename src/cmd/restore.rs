@@ -145,9 +145,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     let resolver = context.resolver(&project)?;
     let database = named(&project.backups.databases, &args.database)?;
     let wish = wish(&args)?;
-    let store = database.place.connection().into_iter().chain(args.into.as_deref()).map(Asked::Connection);
-    let needed: Vec<Asked<'_>> = store.chain(open::identities(database, &args.how.identity_files)).collect();
-    resolver.fetch_ahead(&needed).await;
+    let needed = open::store(database).into_iter().chain(args.into.as_deref().map(Asked::Connection));
+    resolver.fetch_ahead(needed.chain(open::identities(database, &args.how.identity_files))).await;
     let opened = Opened::open(database, &project.environment, &choice(&args), &resolver).await?;
     if let Some(file) = &args.to_file {
         return write_file(&args, file, database, opened, (&resolver, context)).await;

@@ -36,7 +36,7 @@ impl Args {
     pub fn class(&self) -> Class {
         match &self.action {
             Action::Policy(args) => args.class.unwrap_or(Class::Rows),
-            Action::Check(_) => Class::Rows,
+            Action::Check(args) => args.class.unwrap_or(Class::Rows),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Context;
 use super::arguments::duration;
 use crate::config::model::{Pipeline, Project};
+use crate::config::needs::Class;
 use crate::config::{load_pipeline, pipeline_names};
 use crate::error::{Failure, classify};
 use crate::report::lines::{ago, columns};
@@ -27,6 +28,9 @@ const GOOD_SHOWN: usize = 8;
 /// Ends with 65 when something is, with 75 when nothing is known to be and a part could not be asked.
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    /// Only what this class may ask: rows the warehouse, backup the stores [default: both]
+    #[arg(long = "for", value_name = "CLASS")]
+    pub side: Option<Side>,
     /// How old the newest published run of a pipeline may be [default: the newest time of its
     /// `schedule:` plus its `timeout:`; 26h without a schedule]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -39,16 +43,53 @@ pub struct Args {
     pub html: Option<PathBuf>,
 }
 
+/// Which half of the platform is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Side {
+    /// Pipelines, tables, checks, coverage: the warehouse
+    Rows,
+    /// Backups, drills: the stores
+    Backup,
+}
+
+impl Args {
+    /// Whose privileges it has.
+    pub fn class(&self) -> Class {
+        match self.side {
+            Some(Side::Backup) => Class::Backup,
+            Some(Side::Rows) | None => Class::Rows,
+        }
+    }
+
+    /// What a notice of it is about: each side is late, and well again, by itself.
+    pub fn subject(&self) -> &'static str {
+        match self.side {
+            None => "status",
+            Some(Side::Rows) => "status of rows",
+            Some(Side::Backup) => "status of backups",
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// 78 for project files that cannot be read or a page that cannot be written.
 pub async fn run(args: Args, context: &Context) -> Result<Report> {
-    let project = context.project()?;
+    let mut project = context.project()?;
+    match args.side {
+        Some(Side::Rows) => project.backups.databases.clear(),
+        Some(Side::Backup) => project.warehouse = None,
+        None => (),
+    }
     let resolver = context.resolver(&project)?;
     let pipelines = pipelines(&project, context)?;
     if pipelines.is_empty() && project.backups.databases.is_empty() {
-        let what = "cannot tell how things stand: the project has no pipeline and backs up no database";
+        let what = match args.side {
+            Some(Side::Rows) => "cannot tell how rows stand: the project has no pipeline",
+            Some(Side::Backup) => "cannot tell how backups stand: the project backs up no database",
+            None => "cannot tell how things stand: the project has no pipeline and backs up no database",
+        };
         return Err(Failure::config(what)
             .hint("Write pipelines/NAME.yaml, or `backups:` in sankofa.yaml.")
             .into());

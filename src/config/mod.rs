@@ -15,6 +15,7 @@ pub mod files;
 pub mod guard;
 pub mod inline;
 mod interpolate;
+pub mod locks;
 pub mod model;
 pub mod needs;
 mod node;

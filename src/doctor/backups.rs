@@ -1,15 +1,13 @@
 //! What backups need: stores that can be listed and written, rules of buckets that delete nothing by
 //! themselves, databases that can be dumped by the right programs.
 
-use super::{Findings, Verdict};
-use crate::backup::holders::{self, Held};
+use super::{Findings, Verdict, drills};
 use crate::backup::inventory::{self, Backup};
 use crate::backup::manifest::{Kind as What, PROOF};
-use crate::backup::restore::identity::Places;
 use crate::backup::source::{self, Opening};
-use crate::backup::{dump, names, stores};
+use crate::backup::{dump, holders, names, stores};
 use crate::config::model::{Database, Project, StorePlace};
-use crate::error::{Kind, classify};
+use crate::error::Kind;
 use crate::pg::tool::{Tools, folders};
 use crate::secret::Resolver;
 use crate::store::{Rules, Store, Terms};
@@ -48,10 +46,10 @@ pub async fn examine(
         let mut findings = Findings::about(format!("backup {}", database.name));
         let asked = dumpable(database, resolver, variables, &mut findings).await;
         findings.answer(asked);
-        let asked = identities(database, &project.environment, resolver, &mut findings).await;
-        findings.answer(asked);
+        stored(database, &project.environment, resolver, &mut findings).await;
         all.push(findings);
     }
+    all.extend(drills::left_on_sources(project, resolver).await);
     all
 }
 
@@ -212,78 +210,25 @@ async fn dumpable(
     Ok(())
 }
 
-/// Who may open the backups: those named, those held here, and what is left for others.
-async fn identities(
-    database: &Database,
-    environment: &str,
-    resolver: &Resolver,
-    findings: &mut Findings,
-) -> Result<()> {
-    let places = Places { resolver, variables: &database.identities, files: &[] };
-    let held = match places.held().await {
-        Ok((held, _)) => held,
-        Err(error) => {
-            findings.failed(&classify(&error));
-            return Ok(());
-        }
-    };
-    let names = |one: &Held| database.encrypt_to.contains(&one.recipient);
-    if held.is_empty() {
-        findings.ok("encrypted; no identity is at hand here, and none is needed to back up");
-    } else if held.iter().any(names) {
-        findings.ok("encrypted; an identity at hand here opens it");
-    } else {
-        let names = database.identities.join(", ");
-        let next =
-            "Put the recipient of `sankofa keygen` under `encrypt_to:`, and its identity into the variable.";
-        findings.fail(
-            Kind::Permission,
-            format!("no identity in {names} opens what `encrypt_to:` closes"),
-            next,
-        );
+/// Whether there is one already.
+async fn stored(database: &Database, environment: &str, resolver: &Resolver, findings: &mut Findings) {
+    findings.ok(format!("encrypted to {}", holders::any_of(&database.encrypt_to)));
+    match good(database, environment, resolver).await.as_deref() {
+        Some([]) => findings.warn(
+            "there is no good backup of it yet",
+            format!("`sankofa backup {}`, then `sankofa drill {0}`.", database.name),
+        ),
+        Some(good) => findings.ok(format!("{} good backups are stored", good.len())),
+        None => (), // a store that cannot be read is told where stores are looked at
     }
-    // A store that cannot be read is told where stores are looked at.
-    let Ok(store) = stores::open(&database.place, None, resolver).await else { return Ok(()) };
-    let home = names::home(What::Database, &database.name);
-    let Ok(inventory) = inventory::take(store.as_ref(), &home, environment).await else { return Ok(()) };
-    let good: Vec<Backup> = inventory.backups.into_iter().filter(Backup::is_good).collect();
-    holders(database, &good, &held, findings);
-    Ok(())
 }
 
-/// Counts who opens what is stored.
-fn holders(database: &Database, good: &[Backup], held: &[Held], findings: &mut Findings) {
-    let now = &database.encrypt_to;
-    let count = |recipients: &[String]| match recipients.len() {
-        1 => "1 identity opens".to_owned(),
-        more => format!("each of {more} identities opens"),
-    };
-    findings.ok(format!("{} what is stored from now on: {}", count(now), holders::any_of(now)));
-    for (recipients, backups) in holders::by_recipients(good) {
-        let retired = recipients.iter().all(|one| !now.contains(one));
-        let note =
-            if retired { "; `encrypt_to:` names none of them any more: keep it for as long" } else { "" };
-        findings.ok(format!(
-            "{} {backups} good backups: {}{note}",
-            count(&recipients),
-            holders::any_of(&recipients)
-        ));
-    }
-    for one in held {
-        let opens = good.iter().filter(|backup| backup.manifest.recipients.contains(&one.recipient)).count();
-        let who = holders::short(&one.recipient);
-        findings.ok(format!("{} holds the identity of {who}: it opens {opens} good backups", one.from));
-    }
-    let closed = if held.is_empty() { Vec::new() } else { holders::unopened(good, held) };
-    if let (Some(newest), count) = (closed.first(), closed.len()) {
-        findings.warn(
-            format!("no identity held here opens {count} good backups, the newest of them {}", newest.id),
-            format!(
-                "It takes the identity of {}: put it into a variable and name that under `identities:`.",
-                holders::any_of(&newest.manifest.recipients)
-            ),
-        );
-    }
+/// The good backups of a database; `None` where the store cannot be read.
+pub async fn good(database: &Database, environment: &str, resolver: &Resolver) -> Option<Vec<Backup>> {
+    let store = stores::open(&database.place, None, resolver).await.ok()?;
+    let home = names::home(What::Database, &database.name);
+    let inventory = inventory::take(store.as_ref(), &home, environment).await.ok()?;
+    Some(inventory.backups.into_iter().filter(Backup::is_good).collect())
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@
 //! Not here: what a run does (`etl`).
 
 mod backups;
+mod drills;
 mod local;
-mod restores;
+mod locks;
 mod source;
 mod warehouse;
 
+use crate::config::Files;
 use crate::config::model::{Pipeline, Project};
 use crate::error::{Failure, Kind, classify, most_serious};
 use crate::report::plain;
@@ -105,28 +107,62 @@ pub async fn examine(
     findings.extend(local::stage(project, resolver).await.all);
     findings.extend(warehouse::examine(project, &read, resolver).await.all);
     let mut by_source: BTreeMap<&str, Vec<&Pipeline>> = BTreeMap::new();
-    for pipeline in read {
+    for pipeline in &read {
         by_source.entry(&pipeline.source).or_default().push(pipeline);
     }
     for (source, pipelines) in by_source {
         findings.extend(source::examine(project, source, &pipelines, resolver).await.all);
     }
+    findings.extend(warehouse::loads(project, &read, resolver).await.all);
     Diagnosis { findings }
 }
 
-/// Asks everything about the backups of `project`; with `fix`, the rules of their buckets are set first.
+/// Asks everything about making backups; with `fix`, the rules of their buckets are set first. Asks for no identity.
 pub async fn examine_backups(
     project: &Project,
     resolver: &Resolver,
     variables: &BTreeMap<String, String>,
     fix: bool,
 ) -> Diagnosis {
-    let mut asked = backups::examine(project, resolver, variables, fix).await;
-    asked.extend(restores::examine(project, resolver).await);
-    Diagnosis { findings: asked.into_iter().flat_map(|findings| findings.all).collect() }
+    Diagnosis::of(backups::examine(project, resolver, variables, fix).await)
+}
+
+/// Asks everything about bringing backups back: the drill server, who opens what is stored, what was proven.
+/// That nothing at hand here opens them is a failure with `must_open`.
+pub async fn examine_drills(project: &Project, resolver: &Resolver, must_open: bool) -> Diagnosis {
+    Diagnosis::of(drills::examine(project, resolver, must_open).await)
+}
+
+/// Looks at what DAGs read: one lock a pipeline, and that of the backups which Airflow starts.
+pub fn examine_locks(
+    project: &Project,
+    files: &Files,
+    pipelines: &[(String, Result<Pipeline, Failure>)],
+) -> Diagnosis {
+    Diagnosis::of(vec![locks::examine(project, files, pipelines)])
 }
 
 impl Diagnosis {
+    fn of(asked: Vec<Findings>) -> Self {
+        Diagnosis { findings: asked.into_iter().flat_map(|findings| findings.all).collect() }
+    }
+
+    /// Adds what else was asked, after what is there.
+    pub fn add(&mut self, more: Diagnosis) {
+        self.findings.extend(more.findings);
+    }
+
+    /// What to do next, and about what: findings are in the order of setting things up, and the first that
+    /// is in the way of a run comes before all that only wants a look.
+    pub fn next(&self) -> Option<(&str, &str)> {
+        let first = |is_wanted: fn(&Verdict) -> bool| {
+            let mut wanted = self.findings.iter().filter(|finding| is_wanted(&finding.verdict));
+            wanted.find_map(|finding| Some((finding.about.as_str(), finding.next.as_deref()?)))
+        };
+        first(|verdict| matches!(verdict, Verdict::Fail(_)))
+            .or_else(|| first(|verdict| *verdict == Verdict::Warn))
+    }
+
     /// As a person reads it: what is wrong stands out, and what to type stands below it.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -149,6 +185,9 @@ impl Diagnosis {
             count("warn"),
             count("FAIL")
         ));
+        if let Some((about, next)) = self.next() {
+            text.push_str(&format!("next: {about}: {next}\n"));
+        }
         plain(&text)
     }
 
@@ -210,5 +249,6 @@ mod tests {
         assert_eq!((failure.kind, failure.what.as_str()), (Kind::Config, "warehouse: wrong (and 1 more)"));
         assert_eq!(failure.hint.as_deref(), Some("Mend it."));
         assert!(diagnosis.to_text().contains("  FAIL  down\n        -> Start it.\n"));
+        assert!(diagnosis.to_text().ends_with("\nnext: warehouse: Start it.\n"), "the first, not the worst");
     }
 }

@@ -5,11 +5,13 @@ use crate::config::model::{Pipeline, Project, SecretPlace, Warehouse};
 use crate::config::needs::Class;
 use crate::error::{Failure, Kind};
 use crate::etl::target;
-use crate::ledger::{self, STAGING_SCHEMA, lock, setup};
+use crate::ledger::{self, STAGING_SCHEMA, lock, overview, setup};
 use crate::pg::Session;
 use crate::secret::{Connection, Resolver};
+use crate::status::judge::minute;
 use crate::table::quote;
 use anyhow::Result;
+use std::collections::BTreeMap;
 
 const NAME: &str = concat!("sankofa/", env!("CARGO_PKG_VERSION"), " doctor");
 
@@ -46,6 +48,33 @@ pub async fn examine(project: &Project, pipelines: &[&Pipeline], resolver: &Reso
     if let Some(reader) = &warehouse.reader_role {
         let asked = reader_rules(reader, &session, known, &mut findings).await;
         findings.answer(asked);
+    }
+    findings
+}
+
+/// Whether each pipeline has been loaded.
+pub async fn loads(project: &Project, pipelines: &[&Pipeline], resolver: &Resolver) -> Findings {
+    let mut findings = Findings::about("first load");
+    let Ok(warehouse) = project.warehouse() else { return findings };
+    let asked = async {
+        let connection = resolver.connection(&warehouse.connection).await?;
+        let session = target::look(&connection, warehouse, NAME).await?;
+        match ledger::look(&session.client).await?.version {
+            0 => Ok(BTreeMap::new()),
+            _ => overview::published(&session.client).await,
+        }
+    };
+    let asked: Result<_> = asked.await;
+    let Ok(published) = asked else { return findings }; // told of the warehouse already
+    for pipeline in pipelines {
+        let name = &pipeline.name;
+        match published.get(name) {
+            Some((_, ended)) => findings.ok(format!("{name} was published at {}", minute(*ended))),
+            None => findings.warn(
+                format!("{name} has never been published"),
+                format!("`sankofa plan {name}`, then `sankofa sync {name}`."),
+            ),
+        }
     }
     findings
 }

@@ -160,7 +160,11 @@ async fn runs(client: &Client) -> Result<BTreeMap<String, Vec<Run>>> {
     Ok(all)
 }
 
-async fn published(client: &Client) -> Result<BTreeMap<String, (Timestamp, Timestamp)>> {
+/// Begin and end of the newest published run of each pipeline.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn published(client: &Client) -> Result<BTreeMap<String, (Timestamp, Timestamp)>> {
     let sql =
         "SELECT DISTINCT ON (pipeline) pipeline, started_at, coalesce(ended_at, started_at) FROM sankofa.run
         WHERE status = 'published' AND kind <> 'reset' ORDER BY pipeline, id DESC";

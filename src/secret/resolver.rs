@@ -62,6 +62,24 @@ impl Resolver {
         Ok(self.connection_told(id).await?.0.value)
     }
 
+    /// The connection `id` of any place that has it: for who is told that a place has refused or is not there.
+    ///
+    /// # Errors
+    /// As [`Resolver::connection`], when no place gives it.
+    pub async fn connection_from_any(&self, id: &str) -> anyhow::Result<Connection> {
+        let refused = match self.connection(id).await {
+            Ok(connection) => return Ok(connection),
+            Err(refused) => refused,
+        };
+        for place in self.0.places.iter().rev() {
+            // The last of them first: one of the first has just said no.
+            if let Ok(Some(found)) = place.connection(id).await {
+                return Ok(found.value);
+            }
+        }
+        Err(refused)
+    }
+
     /// The connection `id`, with its kind and life and the name of the place that gave it.
     ///
     /// # Errors
@@ -127,8 +145,8 @@ impl Resolver {
 
     /// Asks for all of `needed` side by side, so that they cost the time of the slowest. What goes wrong
     /// is told to whoever asks for that id.
-    pub async fn fetch_ahead(&self, needed: &[Asked<'_>]) {
-        futures_util::future::join_all(needed.iter().map(|asked| self.fetch_one(*asked))).await;
+    pub async fn fetch_ahead<'a>(&self, needed: impl IntoIterator<Item = Asked<'a>>) {
+        futures_util::future::join_all(needed.into_iter().map(|asked| self.fetch_one(asked))).await;
     }
 
     async fn fetch_one(&self, asked: Asked<'_>) {
@@ -328,7 +346,7 @@ mod tests {
     async fn ids_fetched_ahead_are_asked_side_by_side_and_once() {
         let place = Arc::new(Rotating { together: Some(Barrier::new(3)), ..Rotating::default() });
         let all = Resolver::new(vec![place.clone()]);
-        all.fetch_ahead(&[Asked::Connection("a"), Asked::Variable("a"), Asked::Connection("b")]).await;
+        all.fetch_ahead([Asked::Connection("a"), Asked::Variable("a"), Asked::Connection("b")]).await;
         all.connection("a").await.unwrap();
         all.variable("a").await.unwrap();
         assert_eq!(place.asked(), 3);
@@ -338,7 +356,7 @@ mod tests {
     async fn what_went_wrong_ahead_is_told_without_asking_again() {
         let place = Arc::new(Rotating::default());
         let all = Resolver::new(vec![place.clone()]);
-        all.fetch_ahead(&[Asked::Variable("late")]).await;
+        all.fetch_ahead([Asked::Variable("late")]).await;
         assert_eq!(classify(&all.variable("late").await.unwrap_err()).kind, Kind::Permission);
         assert_eq!(place.asked(), 1);
         assert_eq!(all.variable("late").await.unwrap().expose_secret(), "1");

@@ -168,6 +168,7 @@ def test_nothing_is_asked_of_anybody_while_a_dag_file_is_parsed(locks, settings,
     # `status` tells what coverage found; a run whose backup failed has a last task that was not run, so it has failed.
     coverage, every = (dags["sankofa_backups"].get_task(name) for name in ("coverage", "every_backup"))
     assert (coverage.upstream_task_ids, coverage.downstream_task_ids) == ({"backup_hr"}, {"status"})
+    assert tuple(dags["sankofa_backups"].get_task("status").options) == ("--for", "backup")
     assert (every.upstream_task_ids, every.downstream_task_ids, every.trigger_rule) == ({"backup_hr"}, set(), "all_success")
 
 

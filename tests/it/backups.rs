@@ -424,13 +424,22 @@ async fn doctor_tries_the_store_the_database_and_the_programs_and_leaves_nothing
     fs::create_dir(bench.store()).unwrap();
     let done = bench.sankofa.run(&["doctor", "--for", "backup"]).await.succeeds();
     let said = done.json()["findings"].to_string();
-    for part in ["takes uploads for hr", "dumped by the programs of 16", "no identity is at hand"] {
+    for part in ["takes uploads for hr", "dumped by the programs of 16", "there is no good backup of it yet"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
+    assert_eq!(done.json()["next"], "`sankofa backup hr`, then `sankofa drill hr`.");
     assert_eq!(bench.files(), BTreeSet::new());
 
+    let done = bench.sankofa.run(&["doctor", "--for", "drill"]).await.exits(77);
+    assert!(
+        done.stderr.contains("no identity is at hand: cannot resolve variable age_identity"),
+        "{}",
+        done.told()
+    );
     let other = Bench { sankofa: bench.sankofa.env("AIRFLOW_VAR_AGE_IDENTITY", ANOTHER) };
-    let done = other.sankofa.run(&["doctor", "--for", "backup"]).await.exits(77);
+    other.sankofa.run(&["doctor", "--for", "backup"]).await.succeeds();
+    let done = other.sankofa.run(&["doctor", "--for", "drill"]).await.exits(77);
     assert!(done.stderr.contains("no identity in age_identity opens"), "{}", done.told());
     assert!(!done.told().contains(ANOTHER), "{}", done.told());
     let locked = project.replace("encrypt_to:", "lock: {days: 7, mode: governance}, encrypt_to:");

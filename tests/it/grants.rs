@@ -155,6 +155,8 @@ const COMMANDS: &[&str] = &[
     "backups verify",
     "backups prune",
     "drill hr --no-owner",
+    "doctor --for drill",
+    "status --for backup",
     "restore hr --into drill_server --database back --no-owner",
 ];
 

@@ -70,6 +70,50 @@ async fn a_password_with_a_line_break_is_told_of_and_not_shown() {
     assert!(done.stderr.contains("line break") && !done.told().contains("MARK"), "{}", done.told());
 }
 
+/// The lines of `/proc/PID/NAME`, which end in NUL or in a line break.
+fn lines_of(pid: &str, name: &str) -> Vec<String> {
+    let text = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let split = text.split(|byte| [b'\0', b'\n', b' '].contains(byte));
+    split.map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_child_has_its_password_in_a_file_of_memory_that_is_its_users_alone_and_no_other_variable_of_ours()
+{
+    use std::os::unix::fs::PermissionsExt;
+    let source = Server::major(17).fresh_database("memfd").await;
+    source.sql("CREATE TABLE t (id int)").await;
+    let proxy = Proxy::to(source.server().port());
+    proxy.add(Rule::on(Direction::FromServer, 'H').before(Deed::Freeze));
+    let sankofa = project(Sankofa::new()).connection_uri("src", &source.connection_uri_through(proxy.port()));
+    let running = sankofa.spawn(&["backup", "hr"]);
+    while proxy.fired().is_empty() {
+        assert!(!running.log_so_far().contains("error:"), "{}", running.log_so_far());
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let own = running.pid().to_string();
+    let threads = std::fs::read_dir(format!("/proc/{own}/task")).unwrap().flatten();
+    let children =
+        threads.flat_map(|thread| lines_of(&own, &format!("task/{}/children", thread.file_name().display())));
+    let dump = children
+        .filter(|child| !child.is_empty())
+        .find(|child| lines_of(child, "cmdline")[0].ends_with("pg_dump"));
+    let dump = dump.expect("pg_dump is at work");
+    let variables = lines_of(&dump, "environ");
+    let passfile =
+        variables.iter().find_map(|one| one.strip_prefix("PGPASSFILE=/proc/self/")).expect("PGPASSFILE");
+    let file = format!("/proc/{dump}/{passfile}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_link(&file).unwrap().starts_with("/memfd:"), "it has a name");
+    assert!(std::fs::read_to_string(&file).unwrap().contains(PASSWORD));
+    assert!(
+        !variables.iter().any(|one| one.starts_with("AIRFLOW_") || one.contains(PASSWORD)),
+        "{variables:?}"
+    );
+    proxy.cut();
+    running.wait().await.exits(75);
+}
+
 #[tokio::test]
 async fn another_process_of_the_same_user_reads_neither_environment_nor_memory() {
     // A server that takes a connection and never answers.

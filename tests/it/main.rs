@@ -60,5 +60,6 @@ mod vault_faults;
 mod vault_logins;
 mod vault_midrun;
 mod vault_policies;
+mod vault_shipped;
 mod window;
 mod without_us;

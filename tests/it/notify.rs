@@ -1,8 +1,10 @@
 //! Who is told by webhook and mail, how often, and what never.
 
+use crate::support::Sankofa;
 use crate::support::smtp::Smtp;
+use crate::support::vault::{VaultServer, text};
 use crate::warehouse::Platform;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -51,7 +53,8 @@ impl Receiver {
         Receiver { port, told }
     }
 
-    fn connection(&self) -> String {
+    /// The connection of this receiver.
+    pub fn connection(&self) -> String {
         format!(
             r#"{{"conn_type": "http", "host": "127.0.0.1", "port": {}, "schema": "http", "password": "{TOKEN}", "extra": {{"endpoint": "hooks/x"}}}}"#,
             self.port
@@ -309,4 +312,32 @@ async fn a_mail_server_that_is_dead_not_trusted_or_wants_another_login_fails_no_
     let done = bed.run(&["backup", "db"]).await.exits(75);
     assert!(done.stderr.contains("1 of 2 messages: status 550"), "{}", done.told());
     assert_eq!(subjects(&server.take(1).await), ["ama@school.example > Sankofa (default): backup db failed"]);
+}
+
+/// The place that would know whom to tell is the one that refuses: another that the project names has it too.
+#[tokio::test]
+async fn a_wrapped_secret_id_that_somebody_else_has_taken_is_told_though_vault_opens_for_nobody() {
+    let Some(vault) = VaultServer::shared().await else { return };
+    let receiver = Receiver::start().await;
+    let role = vault.approle("path \"kv/*\" { capabilities = [\"read\"] }", json!({})).await;
+    let wrapped = vault.wrapped(&format!("auth/{}/role/rows/secret-id", role.mount), "120s").await;
+    let token = text(&wrapped, "/wrap_info/token");
+    vault.ask("PUT", "sys/wrapping/unwrap", &token, None).await; // somebody else
+    let yaml = format!(
+        "version: 1\nsecrets:\n  - vault:\n      address: \"{}\"\n      \
+         auth: {{approle: {{role_id: \"{}\", secret_id_env: WRAPPED, wrapped: true, mount: {}}}}}\n  - environment\n\
+         warehouse: {{connection: wh}}\nnotify: [{{webhook: {{connection: alerts}}, when: [failure]}}]\n",
+        vault.address, role.role_id, role.mount
+    );
+    let sankofa = Sankofa::new()
+        .file("sankofa.yaml", yaml)
+        .file("pipelines/p.yaml", "source: src\nschema: p\ntables: {public.a: {mode: full_refresh}}\n")
+        .connection_uri("alerts", &receiver.connection())
+        .env("WRAPPED", &wrapped.to_string());
+    let done = sankofa.run(&["sync", "p"]).await.exits(77);
+    assert!(done.stderr.contains("taken by somebody else"), "{}", done.told());
+    let told = receiver.told.lock().unwrap().clone();
+    assert_eq!(told.len(), 1, "{}", done.told());
+    assert!(told[0].1.to_string().contains("taken by somebody else"), "{told:?}");
+    assert!(!format!("{told:?}").contains(&token));
 }

@@ -239,7 +239,7 @@ async fn after_recipients_were_changed_each_identity_is_proven_counted_and_told_
     let proven = told(&drill, "identities");
     assert_eq!(proven[0]["from"], "variable age_identity", "{}", drill.told());
     assert_eq!((&proven[0]["opened"], &proven[1]["opened"]), (&first, &second));
-    let doctor = bed.run(&["doctor", "--for", "backup"]).await.succeeds();
+    let doctor = bed.run(&["doctor", "--for", "drill"]).await.succeeds();
     says(&doctor, &["1 identity opens what is stored from now on", "names none of them any more"]);
     says(&doctor, &["variable age_identity_new holds the identity of", "it opens 1 good backups"]);
 
@@ -247,7 +247,7 @@ async fn after_recipients_were_changed_each_identity_is_proven_counted_and_told_
     write(&bed, &new, "age_identity_new");
     let drill = bed.run(&["drill", "db"]).await.succeeds();
     says(&drill, &["no identity held here opens 1 of the backups: 1 with age1"]);
-    let doctor = bed.run(&["doctor", "--for", "backup"]).await.succeeds();
+    let doctor = bed.run(&["doctor", "--for", "drill"]).await.succeeds();
     says(&doctor, &["no identity held here opens 1 good backups", first.as_str().unwrap()]);
 }
 
@@ -255,14 +255,12 @@ async fn after_recipients_were_changed_each_identity_is_proven_counted_and_told_
 async fn an_identity_that_no_longer_opens_what_names_it_fails_the_drill() {
     let (bed, [old, new]) = recipients().await;
     write(&bed, &old, "age_identity");
-    bed.run(&["backup", "db"]).await.succeeds();
+    let first = told(&bed.run(&["backup", "db"]).await.succeeds(), "backup");
     write(&bed, &new, "age_identity, age_identity_new");
     bed.run(&["backup", "db"]).await.succeeds();
     // Somebody has exchanged what the manifest of the first says.
-    let folder = bed.project.folder().join("store/db");
-    let mut all: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|one| one.unwrap().path()).collect();
-    all.sort();
-    let manifest = all[0].join("manifest.json");
+    let folder = bed.project.folder().join("store/db").join(first.as_str().unwrap());
+    let manifest = folder.join("manifest.json");
     let third = key_pair();
     let text = std::fs::read_to_string(&manifest).unwrap().replace(&old, &third.1);
     std::fs::write(&manifest, text).unwrap();

@@ -332,7 +332,7 @@ async fn ten_ids_cost_the_time_of_one() {
     let resolver = Resolver::new(vec![Arc::new(place("s", &service.url(), &KEYS))]);
     let ids: Vec<String> = (0..10).map(|n| format!("c{n}")).collect();
     let needed: Vec<_> = ids.iter().map(|id| sankofa::secret::Asked::Connection(id)).collect();
-    resolver.fetch_ahead(&needed).await;
+    resolver.fetch_ahead(needed).await;
     for id in &ids {
         resolver.connection(id).await.unwrap();
     }

@@ -55,8 +55,12 @@ async fn each_id_is_asked_once_in_a_process_and_the_first_of_them_side_by_side()
         (&["drill", "hr"], &["offsite", "wh", "drill_server", "age_identity"]),
         (&restore, &["offsite", "drill_server", "age_identity"]),
         (&["doctor", "--for", "rows"], &doctor),
-        (&["doctor", "--for", "backup"], &["src", "offsite", "age_identity", "drill_server"]),
+        (&["doctor", "--for", "backup"], &["src", "offsite"]),
+        (&["doctor", "--for", "drill"], &["offsite", "age_identity", "drill_server"]),
         (&["doctor"], &doctor),
+        (&["backups", "list"], &["offsite"]),
+        (&["backups", "verify"], &["offsite", "wh", "age_identity"]),
+        (&["backups", "prune", "--dry-run"], &["offsite"]),
         (
             &["secrets", "check"],
             &["src", "wh", "hmac_key", "offsite", "age_identity", "drill_server", "alerts"],

@@ -59,6 +59,24 @@ async fn what_has_never_run_is_missing_and_what_has_run_is_good() {
     is(&bed.run(&["status"]).await.exits(65), "tables p: public.u", "missing", "never been loaded");
 }
 
+/// A class asks what its identity may: the other half is neither asked nor told.
+#[tokio::test]
+async fn each_class_tells_of_its_own_side_without_a_way_to_the_other() {
+    let bed = running().await;
+    let away = "postgres://a:b@127.0.0.1:1/x";
+    let bed = Platform { project: bed.project.connection_uri("wh", away), ..bed };
+    let done = bed.run(&["status", "--for", "backup"]).await.succeeds();
+    is(&done, "backups db", "good", "1 good backup");
+    is(&done, "drills db", "good", "");
+    assert!(!done.stdout.contains("pipelines"), "{}", done.told());
+    let bed = Platform { project: bed.project.connection("wh", &bed.warehouse), ..bed };
+    std::fs::rename(bed.project.folder().join("store"), bed.project.folder().join("lost")).unwrap();
+    let done = bed.run(&["status", "--for", "rows"]).await.succeeds();
+    is(&done, "pipelines p", "good", "");
+    assert!(!done.stdout.contains("backups"), "{}", done.told());
+    bed.run(&["status", "--for", "backup"]).await.exits(75);
+}
+
 #[tokio::test]
 async fn late_is_what_its_schedule_its_limit_or_the_flag_says() {
     let bed = running().await;

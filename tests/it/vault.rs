@@ -143,6 +143,22 @@ async fn variables_paths_and_mounts_are_those_of_airflow() {
     }
 }
 
+/// As in airflow.cfg: one path or several, with the names of environments in them.
+#[tokio::test]
+async fn paths_may_name_variables_of_the_process() {
+    let Some(server) = VaultServer::shared().await else { return };
+    let (mount, database) = (server.kv(2).await, Server::major(17).fresh_database("vault_env").await);
+    let secret = json!({"conn_uri": database.connection_uri()});
+    server.write((&mount, 2), "prod/accra/connections/warehouse", secret).await;
+    let more = format!(
+        "mount: {mount}, connections: [shared, \"${{STAGE}}/${{SCHOOL:-accra}}/connections\"], auth: {{token: {{}}}}"
+    );
+    let sankofa = project(&server, &more).env("VAULT_TOKEN", &server.root).env("STAGE", "prod");
+    sankofa.run(&["warehouse", "init"]).await.succeeds();
+    let run = sankofa.env("STAGE", "dev").run(&["warehouse", "init"]).await.exits(77);
+    assert!(run.stderr.contains("not found in Vault"), "{}", run.told());
+}
+
 #[tokio::test]
 async fn a_deleted_or_destroyed_version_is_77_and_never_asked_of_the_next_place() {
     let Some(server) = VaultServer::shared().await else { return };

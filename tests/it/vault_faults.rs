@@ -1,9 +1,14 @@
 //! A Vault that is in trouble, or is none: what each fault is called, and what is tried again.
 
-use super::vault::{failure, project, resolver, settings};
+use super::vault::{failure, file, project, resolver, settings};
+use super::vault_logins::Authority;
 use crate::support::vault::{Reply, StandIn, VaultServer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sankofa::error::Failure;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const TOKEN: &str = "hvs.MARKED-TOKEN";
@@ -112,6 +117,54 @@ async fn a_redirect_is_followed_on_the_same_host_and_to_no_other() {
     let (failure, _) = against(move |_| Reply::With(307, "Location", other.clone(), json!({}))).await;
     assert_eq!(failure.kind.exit_code(), 78, "{}", failure.what);
     assert_eq!(target.asked().len(), 1, "the token went to another host");
+}
+
+/// A server with TLS that sends whoever asks to `location`; its port.
+fn redirecting(certificate: &str, key: &str, location: String) -> u16 {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+    let (config, listener) = (Arc::new(config), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut socket, _)) = listener.accept() {
+            let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            let answer = format!(
+                "HTTP/1.1 307 x\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+            tls.send_close_notify();
+            let _ = tls.complete_io(&mut socket);
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_redirect_from_https_to_http_is_78_and_the_token_never_goes_there() {
+    let target = StandIn::start(|_, _| Reply::Json(200, found())).await;
+    let plain = target.address.replace("127.0.0.1", "localhost");
+    let authority = Authority::new("school");
+    let (certificate, key) = authority.server(|_| ());
+    let port = redirecting(&certificate, &key, format!("{plain}/v1/kv/data/connections/a"));
+    let mut wanted = settings(&format!("https://localhost:{port}"), "kv", 2, TOKEN);
+    wanted.ca_cert = Some(file(&authority.pem()));
+    let failure = failure(&resolver(wanted), "a").await;
+    assert_eq!(failure.kind.exit_code(), 78, "{}", failure.what);
+    assert!(failure.what.contains("redirects"), "{}", failure.what);
+    assert!(!format!("{failure:?}").contains("MARK"), "{failure:?}");
+    assert!(target.asked().is_empty(), "{:?}", target.asked());
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn a_login_that_is_refused_is_not_repeated_however_many_ids_are_asked_for(
     let role = server.approle(&policy, json!({})).await;
     let asked = resolver(with(&server, &mount, approle(&role.mount, &role.role_id, file("MARK"), false)));
     let ids: Vec<String> = (0..8).map(|n| format!("c{n}")).collect();
-    asked.fetch_ahead(&ids.iter().map(|id| Asked::Connection(id)).collect::<Vec<_>>()).await;
+    asked.fetch_ahead(ids.iter().map(|id| Asked::Connection(id))).await;
     for _ in 0..2 {
         for id in &ids {
             assert_eq!(failure(&asked, id).await.kind.exit_code(), 77, "{id}");
@@ -261,10 +261,10 @@ async fn a_service_account_logs_in_where_the_api_server_knows_its_token() {
 }
 
 /// An authority and what it signs.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub fn new(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -276,11 +276,17 @@ impl Authority {
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 
-    fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    /// Certificate of localhost with that of the authority, and its key.
+    pub fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         change(&mut params);
         let (certificate, key) = self.sign(params);
         (format!("{certificate}{}", self.0.pem()), key)
+    }
+
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
     }
 
     fn client(&self, name: &str) -> (PathBuf, PathBuf) {

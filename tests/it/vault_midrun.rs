@@ -207,3 +207,47 @@ async fn a_token_that_is_revoked_while_its_users_read_takes_them_along_and_is_75
     bed.until_no_user().await;
     was_taken_away(&bed, &sankofa, running).await;
 }
+
+#[tokio::test]
+async fn the_smaller_of_what_lease_and_token_allow_is_said_at_the_start() {
+    let Some((bed, role, sankofa, _proxy)) = leased("1h", "4h").await else { return };
+    bed.connection("src", bed.database.server().port()).await;
+    let run = sankofa.run(&["sync", "p"]).await.succeeds();
+    assert!(run.stderr.contains("the user of src lives 4 h 00 min at most, by its lease"), "{}", run.told());
+    let body = json!({"token_ttl": "10m", "token_max_ttl": "20m"});
+    bed.vault.put(&format!("auth/{}/role/rows", role.mount), body).await;
+    let run = sankofa.run(&["sync", "p"]).await.succeeds();
+    let said =
+        ["by its token: a run that takes longer ends with 75", "lives 20 min 00 s at most", "lives 19 min"];
+    assert!(run.stderr.contains(said[0]), "{}", run.told());
+    assert!(said[1..].iter().any(|said| run.stderr.contains(said)), "{}", run.told());
+    bed.until_no_user().await;
+}
+
+/// The issue's four hours on a lease of one, at another scale: six seconds on a lease of two.
+#[tokio::test]
+async fn a_backup_that_takes_longer_than_its_default_lease_is_stored_and_proven() {
+    if !has_clients(17) {
+        return;
+    }
+    let Some(bed) = Bed::new(17, "GRANT pg_read_all_data, pg_monitor TO {group}").await else { return };
+    bed.database.sql(ROWS).await;
+    let path = bed.role("backup", "2s", "60s").await;
+    let proxy = slowly(bed.database.server().port());
+    bed.connection("src", proxy.port()).await;
+    let (_, recipient) = identity();
+    let more = format!(
+        "stores: {{here: {{directory: store}}}}\nbackups:\n  defaults: {{store: here, encrypt_to: [{recipient}]}}\n  \
+         databases: {{hr: {{connection: src}}}}\n"
+    );
+    let sankofa = bed.project("{token: {}}", &format!("src: {path}")).env("VAULT_TOKEN", &bed.vault.root);
+    let yaml = sankofa.read("sankofa.yaml");
+    sankofa.write("sankofa.yaml", format!("{yaml}{more}"));
+    let programs = client_program(17, "pg_dump").parent().unwrap().display().to_string();
+    let sankofa = sankofa.env("SANKOFA_PG_BIN", &programs);
+    let done = sankofa.run(&["backup", "hr", "--skip-globals"]).await.succeeds().json();
+    assert!(done["duration_ms"].as_u64().unwrap() > 3000, "too fast to need another lease: {done}");
+    assert_eq!(done["rows"], 81);
+    sankofa.run(&["backups", "verify"]).await.succeeds();
+    bed.until_no_user().await;
+}

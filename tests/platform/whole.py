@@ -116,10 +116,6 @@ class Platform:
         minting = policy[policy.index("path") : policy.index("}") + 1]
         policy += minting.replace("sankofa-rows", "sankofa-backup")
         self.vault.ask("PUT", "sys/policies/acl/airflow", {"policy": policy})
-        # And of the task `status`, which is of class backup and asks the warehouse too.
-        path = 'path "airflow/data/connections/warehouse" { capabilities = ["read"] }'
-        self.vault.ask("PUT", "sys/policies/acl/sankofa-status", {"policy": path})
-        self.vault.ask("POST", "auth/approle/role/sankofa-backup", {"token_policies": "sankofa-backup,sankofa-status"})
         return str(json.loads(said)["recipient"])
 
     def make_stage(self) -> None:

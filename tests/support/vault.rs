@@ -63,10 +63,14 @@ impl VaultServer {
     /// In CI, when the program is missing.
     pub async fn shared() -> Option<Arc<VaultServer>> {
         static SHARED: OnceCell<Option<Arc<VaultServer>>> = OnceCell::const_new();
-        SHARED.get_or_init(|| async { VaultServer::in_memory().await.map(Arc::new) }).await.clone()
+        SHARED.get_or_init(|| async { VaultServer::own().await.map(Arc::new) }).await.clone()
     }
 
-    async fn in_memory() -> Option<VaultServer> {
+    /// A server in memory for one test, whose mounts are then called as that likes.
+    ///
+    /// # Panics
+    /// In CI, when the program is missing.
+    pub async fn own() -> Option<VaultServer> {
         let program = program()?;
         let port = free_port();
         let mut args = vec![
@@ -164,6 +168,12 @@ impl VaultServer {
     /// A key-value engine of this version at a mount of its own.
     pub async fn kv(&self, version: u8) -> String {
         let mount = unique("kv");
+        self.kv_at(&mount, version).await;
+        mount
+    }
+
+    /// A key-value engine of this version at `mount`.
+    pub async fn kv_at(&self, mount: &str, version: u8) {
         let body = json!({"type": "kv", "options": {"version": version.to_string()}});
         self.put(&format!("sys/mounts/{mount}"), body).await;
         if version == 2 {
@@ -175,7 +185,6 @@ impl VaultServer {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        mount
     }
 
     /// Writes a secret to engine `mount` of this version.

@@ -2,11 +2,14 @@
 
 use super::Open;
 use crate::backup::coverage::{Row, Verdict, judge, look};
+use crate::cmd::open;
 use crate::cmd::record;
+use crate::config::model::Database;
 use crate::error::Failure;
 use crate::ledger::records;
 use crate::report::Report;
 use crate::report::lines::{columns, span};
+use crate::secret::Asked;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -24,6 +27,9 @@ pub async fn run(open: &Open<'_>) -> anyhow::Result<Report> {
         let hint = "Name connections to your servers under `backups: {servers: [...]}`.";
         return Err(Failure::config("cannot tell what is covered: `backups:` is empty").hint(hint).into());
     }
+    let listed: Vec<&Database> = backups.databases.iter().collect();
+    let servers = backups.servers.iter().map(|id| Asked::Connection(id));
+    open.fetch(&listed, servers.chain(open::warehouse(&open.project))).await;
     let (servers, listed) = tokio::join!(
         look::servers(backups, &open.resolver),
         look::listed(backups, &open.project.environment, &open.resolver)

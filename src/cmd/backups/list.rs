@@ -33,6 +33,7 @@ struct Looked {
 
 pub async fn run(args: &Args, open: &Open<'_>) -> anyhow::Result<Report> {
     let databases = open.databases(args.database.as_deref())?;
+    open.fetch(&databases, []).await;
     let (mut looked, mut failures) = (Vec::new(), Vec::new());
     for (place, those) in by_store(databases, |one| &one.place) {
         let look = async {

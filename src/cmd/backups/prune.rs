@@ -8,6 +8,7 @@ use crate::backup::{names, stores};
 use crate::error::{Failure, classify, most_serious};
 use crate::report::lines::columns;
 use crate::report::{Report, size};
+use crate::secret::Asked;
 use serde_json::{Value, json};
 
 /// Delete backups that `keep:` no longer keeps, never below its `at_least` good ones
@@ -33,6 +34,8 @@ struct Done {
 
 pub async fn run(args: &Args, open: &Open<'_>) -> anyhow::Result<Report> {
     let databases = open.databases(args.database.as_deref())?;
+    let keys = databases.iter().filter_map(|one| one.prune_connection.as_deref());
+    open.fetch(&databases, keys.map(Asked::Connection)).await;
     let (mut done, mut failures) = (Vec::new(), Vec::new());
     for ((place, key), those) in by_store(databases, |one| (&one.place, one.prune_connection.as_deref())) {
         let policies: Policies =

@@ -7,6 +7,7 @@ use crate::backup::restore::identity::Places;
 use crate::backup::seal::Identities;
 use crate::backup::verify::{Checked, verify};
 use crate::backup::{earlier, names, stores};
+use crate::cmd::open;
 use crate::cmd::record;
 use crate::config::model::Database;
 use crate::error::{Failure, Kind as ErrorKind, classify, most_serious, nearest_hint};
@@ -43,6 +44,8 @@ struct Outcome {
 
 pub async fn run(args: &Args, open: &Open<'_>) -> anyhow::Result<Report> {
     let databases = open.databases(args.database.as_deref())?;
+    let identities = databases.iter().flat_map(|one| open::identities(one, &[]));
+    open.fetch(&databases, identities.chain(open::warehouse(&open.project))).await;
     let mut outcomes = Vec::new();
     for (place, those) in by_store(databases, |one| &one.place) {
         let store = stores::open(place, None, &open.resolver).await?;

@@ -3,7 +3,7 @@
 use super::beyond;
 use crate::cmd::Context;
 use crate::config::model::Project;
-use crate::config::needs::{self, Needed};
+use crate::config::needs::{self, Class, Needed};
 use crate::config::{load_pipeline, pipeline_names};
 use crate::error::{Failure, classify, most_serious, nearest_hint};
 use crate::report::lines::{columns, span};
@@ -18,6 +18,9 @@ pub struct Args {
     /// Only this id; may be repeated [default: all that the project and its pipelines name]
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+    /// Only what this class asks for, as its identity
+    #[arg(long, value_enum)]
+    pub class: Option<Class>,
 }
 
 /// What came of one id.
@@ -37,14 +40,14 @@ struct Told {
 /// Runs the command.
 ///
 /// # Errors
-/// 78 for files that cannot be read, 2 for an id that they do not name; the most serious of what is
+/// 78 for files that cannot be read, 2 for an id that they (or the class) do not name; the most serious of what is
 /// missing stands in the report.
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
     let project = context.project()?;
     let wanted = wanted(args, &project, context)?;
     let resolver = context.resolver(&project)?;
     let asked: Vec<Asked<'_>> = wanted.iter().map(Needed::asked).collect();
-    resolver.fetch_ahead(&asked).await;
+    resolver.fetch_ahead(asked.iter().copied()).await;
     let checked = join_all(wanted.iter().map(|needed| check(needed, &resolver))).await;
     let places =
         join_all(resolver.places().iter().map(|place| async { (place.name(), place.beyond(&asked).await) }));
@@ -76,7 +79,10 @@ fn wanted(args: &Args, project: &Project, context: &Context) -> anyhow::Result<V
             pipelines.push(load_pipeline(&files, project, &name)?);
         }
     }
-    let all = needs::all(project, &pipelines);
+    let all = match args.class {
+        Some(class) => needs::of_class(project, &pipelines, class),
+        None => needs::all(project, &pipelines),
+    };
     let known = |id: &&String| !all.iter().any(|one| one.id == **id);
     if let Some(unknown) = args.ids.iter().find(known) {
         let hint = nearest_hint(unknown, all.iter().map(|one| one.id.as_str()));
