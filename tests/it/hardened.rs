@@ -86,7 +86,7 @@ async fn a_child_has_its_password_in_a_file_of_memory_that_is_its_users_alone_an
     let proxy = Proxy::to(source.server().port());
     proxy.add(Rule::on(Direction::FromServer, 'H').before(Deed::Freeze));
     let sankofa = project(Sankofa::new()).connection_uri("src", &source.connection_uri_through(proxy.port()));
-    let running = sankofa.spawn(&["backup", "hr"]);
+    let running = sankofa.spawn(&["backup", "hr", "--skip-globals"]);
     while proxy.fired().is_empty() {
         assert!(!running.log_so_far().contains("error:"), "{}", running.log_so_far());
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -98,7 +98,8 @@ async fn a_child_has_its_password_in_a_file_of_memory_that_is_its_users_alone_an
     let dump = children
         .filter(|child| !child.is_empty())
         .find(|child| lines_of(child, "cmdline")[0].ends_with("pg_dump"));
-    let dump = dump.expect("pg_dump is at work");
+    let tree = std::process::Command::new("sh").args(["-c", &format!("ps axf -o pid,ppid,args | grep -A5 -B2 {own}")]).output().unwrap();
+    let dump = dump.unwrap_or_else(|| panic!("no pg_dump is at work: {}", String::from_utf8_lossy(&tree.stdout)));
     let variables = lines_of(&dump, "environ");
     let passfile =
         variables.iter().find_map(|one| one.strip_prefix("PGPASSFILE=/proc/self/")).expect("PGPASSFILE");

@@ -325,7 +325,7 @@ async fn a_wrapped_secret_id_that_somebody_else_has_taken_is_told_though_vault_o
     vault.ask("PUT", "sys/wrapping/unwrap", &token, None).await; // somebody else
     let yaml = format!(
         "version: 1\nsecrets:\n  - vault:\n      address: \"{}\"\n      \
-         auth: {{approle: {{role_id: \"{}\", secret_id_env: WRAPPED, wrapped: true, mount: {}}}}}\n  - environment\n\
+         auth: {{approle: {{role_id: \"{}\", secret_id_env: WRAPPED, wrapped: true, mount: {}}}}}\n      mount: kv\n  - environment\n\
          warehouse: {{connection: wh}}\nnotify: [{{webhook: {{connection: alerts}}, when: [failure]}}]\n",
         vault.address, role.role_id, role.mount
     );

@@ -74,7 +74,7 @@ async fn each_class_tells_of_its_own_side_without_a_way_to_the_other() {
     let done = bed.run(&["status", "--for", "rows"]).await.succeeds();
     is(&done, "pipelines p", "good", "");
     assert!(!done.stdout.contains("backups"), "{}", done.told());
-    bed.run(&["status", "--for", "backup"]).await.exits(75);
+    is(&bed.run(&["status", "--for", "backup"]).await.exits(65), "backups db", "missing", "no good backup");
 }
 
 #[tokio::test]
