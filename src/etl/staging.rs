@@ -15,6 +15,7 @@ use crate::ledger::STAGING_SCHEMA;
 use crate::pg::Session;
 use crate::table::{TableName, quote, quote_if_needed};
 use anyhow::Result;
+use futures_util::future::try_join_all;
 
 /// Source tables of up to this size are small.
 const SMALL_BYTES: u64 = 256 * 1024;
@@ -60,20 +61,27 @@ pub fn ready(run: i64, number: usize, plan: &TablePlan) -> TableName {
     if plan.action == Action::Create { places.hidden } else { places.rows }
 }
 
-/// Makes the empty tables that a run's rows go into.
+/// Makes the empty tables that a run's rows go into; the sessions share the work.
 ///
 /// # Errors
 /// As [`crate::pg::public::failure`]; 77 without CREATE in the staging schema.
-pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<()> {
+pub async fn create(sessions: &[Session], run: i64, plans: &[TablePlan]) -> Result<()> {
     let work: Vec<(&TablePlan, String)> =
         plans.iter().enumerate().map(|(number, plan)| (plan, making(run, number, plan))).collect();
-    for some in work.chunks(AT_ONCE) {
-        together(session, some, |error, plan| {
-            session.failure(error, &format!("cannot make room for {} in the warehouse", plan.name))
-        })
-        .await?;
-    }
-    Ok(())
+    let some: Vec<&[(&TablePlan, String)]> = work.chunks(AT_ONCE).collect();
+    let shares = sessions.iter().enumerate().map(|(number, session)| {
+        let share = some.iter().skip(number).step_by(sessions.len());
+        async move {
+            for few in share {
+                together(session, few, |error, plan| {
+                    session.failure(error, &format!("cannot make room for {} in the warehouse", plan.name))
+                })
+                .await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    try_join_all(shares).await.map(drop)
 }
 
 fn making(run: i64, number: usize, plan: &TablePlan) -> String {
@@ -131,11 +139,11 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
 
 /// Drops what runs of `pipeline` have left in the staging schema; the caller holds its lock.
 ///
-/// `keep` spares one run's tables.
+/// `keep` spares one run's tables; `more` sessions share the work. Seals go before what they vouch for.
 ///
 /// # Errors
 /// As [`crate::pg::public::failure`].
-pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Result<()> {
+pub async fn sweep(session: &Session, more: &[Session], pipeline: &str, keep: Option<i64>) -> Result<()> {
     let query = "SELECT c.relname::text FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN sankofa.run r ON r.id = substring(c.relname FROM '^r([0-9]{1,18})_t')::bigint
@@ -149,10 +157,21 @@ pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Resu
         .map_err(|error| session.failure(error, cannot))?;
     let names: Vec<String> =
         rows.iter().map(|row| format!("{STAGING_SCHEMA}.{}", quote(row.get::<_, &str>(0)))).collect();
-    for some in names.chunks(50) {
-        batch(session, &format!("DROP TABLE IF EXISTS {}", some.join(", ")), cannot).await?;
-    }
-    Ok(())
+    let drops: Vec<String> =
+        names.chunks(AT_ONCE).map(|some| format!("DROP TABLE IF EXISTS {}", some.join(", "))).collect();
+    let Some((first, rest)) = drops.split_first() else { return Ok(()) };
+    batch(session, first, cannot).await?;
+    let sessions: Vec<&Session> = std::iter::once(session).chain(more).collect();
+    let shares = sessions.iter().enumerate().map(|(number, session)| {
+        let share = rest.iter().skip(number).step_by(sessions.len());
+        async move {
+            for drops in share {
+                batch(session, drops, cannot).await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    try_join_all(shares).await.map(drop)
 }
 
 async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
