@@ -86,6 +86,7 @@ pub fn decide(call: Call, refusal: &Refusal, attempt: u32, pace: &Pace, jitter: 
         }
         Some(401) => unauthorized(call, refusal.code, attempt, back_off(attempt, pace, jitter)),
         Some(408 | 429) => again(wait),
+        Some(501) => Next::Final, // it cannot, today as tomorrow
         None | Some(500..=599) if call == Call::Upload && attempt < URLS_AT_ONCE => {
             Next::NewUrl(Duration::ZERO)
         }
@@ -148,6 +149,7 @@ mod tests {
             (404, &["not_found", "file_not_present"]),
             (409, &["conflict"]),
             (416, &["range_not_satisfiable"]),
+            (501, &["NotImplemented"]),
         ];
         for (status, codes) in table {
             for (code, call) in codes.iter().flat_map(|code| [(code, Call::Account), (code, Call::Upload)]) {

@@ -231,8 +231,13 @@ async fn storm<T>(
             let label = format!("{fault:?}");
             bed.b2.fault(fault);
             let result = act().await;
-            bed.b2.heal();
-            let wanted = if is_once { refusal.once } else { refusal.always };
+            // Of what is sent side by side, a busy machine may need fewer calls than the run in fair weather.
+            let is_met = bed.b2.heal();
+            let wanted = match (is_met, is_once) {
+                (false, _) => None,
+                (true, true) => refusal.once,
+                (true, false) => refusal.always,
+            };
             assert_eq!(kind(&result), wanted, "{label}: {}", told(&result));
             check(&result, &label);
         }

@@ -104,6 +104,10 @@ async fn mended(pair: &Pair, command: &str, id: &str, broken: &Broken) {
     let versions = pair.there(VERSIONS).await;
     let again = again(pair, command, id).await;
     right(pair, id, &format!("{told}\nagain: {}", again.told())).await;
+    if broken.is_committed && pair.there(STAGED).await != "0" {
+        // Cut while it cleared up: a run that has nothing to do leaves that to the next one that has.
+        pair.command("sync", &["--run", &format!("{id}-next")]).await.succeeds();
+    }
     assert_eq!(pair.there(STAGED).await, "0", "{told}");
     if broken.is_committed {
         assert_eq!(again.json()["status"], "already_done", "{told}");

@@ -20,7 +20,8 @@ fn files(major: u16) -> [(&'static str, &'static str, &'static str, &'static str
     ]
 }
 
-const ROWS: &str = "
+/// What the shipped grants are about.
+pub const ROWS: &str = "
     CREATE TABLE department (id int PRIMARY KEY, name text, updated_at timestamptz DEFAULT clock_timestamp());
     INSERT INTO department SELECT g, 'd' || g FROM generate_series(1, 5) g;
     CREATE TABLE employee (id int PRIMARY KEY, name text, national_id text, department int REFERENCES department,

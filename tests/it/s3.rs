@@ -147,3 +147,51 @@ async fn a_wrong_key_a_wrong_bucket_and_a_store_that_is_away_are_three_kinds_of_
     drop(server);
     assert_eq!(kind(&away).await.kind, Kind::Temporary);
 }
+
+/// The whole life of backups on a real S3 server, by the commands alone, with an Object Lock on what is stored.
+#[tokio::test]
+async fn every_command_about_backups_works_on_s3_and_what_is_locked_stays_and_is_told() {
+    let Some(s3) = S3Server::start().await else { return };
+    s3.bucket(BUCKET, true).await;
+    let server = Server::new(17).start();
+    let source = server.fresh_database("s3_hr").await;
+    source
+        .sql("CREATE TABLE t AS SELECT g AS id, repeat('x', 2000) AS v FROM generate_series(1, 5000) g")
+        .await;
+    let (identity, recipient) = crate::stored::key_pair();
+    let yaml = format!(
+        "version: 1\nsecrets: [environment]\ndrill: {{connection: drill_server}}\n\
+         stores: {{off: {{s3: {{connection: offsite, bucket: {BUCKET}, prefix: prod}}}}}}\n\
+         backups:\n  defaults: {{store: off, encrypt_to: [{recipient}], keep: {{days: 0, at_least: 1}}, lock: {{days: 1, mode: governance}}}}\n  \
+         databases: {{hr: {{connection: src}}}}\n"
+    );
+    let sankofa = Sankofa::new()
+        .file("sankofa.yaml", yaml)
+        .connection("src", &source)
+        .connection_uri("offsite", &s3.connection(&s3.endpoint()))
+        .connection_uri(
+            "drill_server",
+            &format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/postgres", server.port()),
+        )
+        .env("AIRFLOW_VAR_AGE_IDENTITY", &identity)
+        .env("SANKOFA_PG_BIN", &client_program(17, "pg_dump").parent().unwrap().display().to_string());
+    sankofa.run(&["doctor", "--for", "backup"]).await.succeeds();
+    let first = sankofa.run(&["backup", "hr"]).await.succeeds().json();
+    source.sql("INSERT INTO t VALUES (5001, 'later')").await;
+    sankofa.run(&["backup", "hr"]).await.succeeds();
+    let listed = sankofa.run(&["backups", "list"]).await.succeeds().json();
+    assert_eq!(listed["databases"][0]["good"], 2, "{listed}");
+    let verified = sankofa.run(&["backups", "verify", "--all"]).await.succeeds().json();
+    assert_eq!((&verified["verified"], &verified["rows"]), (&2.into(), &10_001.into()), "{verified}");
+    let pruned = sankofa.run(&["backups", "prune"]).await;
+    assert!(pruned.told().contains("lock"), "{}", pruned.told());
+    let listed = sankofa.run(&["backups", "list"]).await.succeeds().json();
+    assert_eq!(listed["databases"][0]["good"], 2, "a locked backup is gone: {listed}");
+    let drill = sankofa.run(&["drill", "hr"]).await.succeeds().json();
+    assert_eq!((&drill["proven"], &drill["rows"]), (&true.into(), &5001.into()), "{drill}");
+    let id = first["backup"].as_str().unwrap();
+    let back = ["restore", "hr", "--into", "drill_server", "--database", "s3_back", "--backup", id];
+    sankofa.run(&back).await.succeeds();
+    assert_eq!(Database::named(&server, "s3_back").value("SELECT count(*) FROM t").await, "5000");
+    sankofa.run(&["status", "--for", "backup"]).await.succeeds();
+}

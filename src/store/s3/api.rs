@@ -318,6 +318,9 @@ impl Fault {
             (Some(401 | 403), _) => {
                 (Kind::Permission, "The key lacks a right for this bucket and these names.")
             }
+            (Some(501), _) => {
+                (Kind::Config, "This store does not offer what is asked of it: see its documentation.")
+            }
             (None | Some(408 | 409 | 429 | 500..=599), _) => {
                 (Kind::Temporary, "The store could not be used; try again later.")
             }

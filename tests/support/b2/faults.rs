@@ -61,13 +61,14 @@ pub struct Fault {
     when: When,
     what: What,
     met: usize,
+    has_happened: bool,
 }
 
 impl Fault {
     /// At every call of this name, such as `b2_upload_part`; `*` is any call. Nothing is wrong yet.
     pub fn on(call: &str) -> Fault {
         let what = What::Late(Duration::ZERO);
-        Fault { call: call.to_owned(), when: When::Every, what, met: 0 }
+        Fault { call: call.to_owned(), when: When::Every, what, met: 0, has_happened: false }
     }
 
     /// Only at the nth, counted from 1 and from now on.
@@ -138,6 +139,12 @@ impl Fault {
                 (*state >> 33) % 100 < *percent
             }
         };
+        self.has_happened |= is_met;
         is_met.then(|| self.what.clone())
+    }
+
+    /// Whether a call has met it.
+    pub(super) fn has_happened(&self) -> bool {
+        self.has_happened
     }
 }

@@ -110,9 +110,9 @@ impl B2 {
         self.world.state().faults.push(fault);
     }
 
-    /// Forgets every fault.
-    pub fn heal(&self) {
-        self.world.state().faults.clear();
+    /// Forgets every fault; whether each of them has happened.
+    pub fn heal(&self) -> bool {
+        std::mem::take(&mut self.world.state().faults).iter().all(Fault::has_happened)
     }
 
     /// Changes how it behaves.
