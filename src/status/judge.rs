@@ -130,7 +130,7 @@ fn rows(
                 let (verdict, said) = match (is_late, ledger.set_aside.get(&key)) {
                     (true, Some(taken)) => (Verdict::Late, set_aside(taken)),
                     (false, Some(taken)) => (Verdict::Warned, set_aside(taken)),
-                    (true, None) => (Verdict::Late, format!("its rows are older than those that {words}")),
+                    (true, None) => (Verdict::Late, format!("its newest load is too old: one {words}")),
                     (false, None) => (Verdict::Good, format!("{} rows", there.live_rows)),
                 };
                 line(Part::Tables, &whole, verdict, at, said)

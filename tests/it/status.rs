@@ -195,6 +195,9 @@ async fn the_page_is_whole_fetches_nothing_runs_nothing_and_escapes_every_name()
         "scope=\"col\"",
         "scope=\"row\"",
         "role=\"img\"",
+        "<table role=\"table\">",
+        "<th role=\"columnheader\" scope=\"col\">",
+        "<th role=\"rowheader\" scope=\"row\">",
         "<desc",
         "viewport",
     ] {
