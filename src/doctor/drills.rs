@@ -11,8 +11,8 @@ use crate::config::model::{Database, Project};
 use crate::error::Kind;
 use crate::pg::connect::{SessionOptions, connect};
 use crate::pg::{Session, public};
+use crate::report::lines::minute;
 use crate::secret::Resolver;
-use crate::status::judge::minute;
 use anyhow::Result;
 use std::collections::BTreeSet;
 

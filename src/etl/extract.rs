@@ -9,12 +9,13 @@
 use crate::config::model::{NullKeys, TableSpec};
 use crate::error::Failure;
 use crate::etl::extracted::{Extracted, What};
+use crate::etl::filling::{CopyWriter, Room};
 use crate::etl::layout::Layout;
 use crate::etl::plan::{Reading, TablePlan};
 use crate::etl::predicate;
 use crate::etl::source::Source;
 use crate::etl::stage::{PartWriter, StageWriter};
-use crate::etl::staging::{CopyWriter, Places, Room};
+use crate::etl::staging::Places;
 use crate::pg::Session;
 use crate::pg::copy::{Decoder, Field, Measures};
 use crate::progress::TableProgress;
@@ -127,10 +128,12 @@ impl Reader<'_> {
     ) -> Result<(Measures, u64)> {
         let plan = &self.plans[unit.table];
         let (fields, key) = self.stream(plan, unit.what);
-        let mut writer = Writer::begin(destination, plan, unit, number).await?;
         let mut decoder = Decoder::new(fields, key, self.max_row_bytes);
         let failed = |error| session.failure(error, "cannot read the source");
-        let mut stream = Box::pin(session.client.copy_out(&unit.sql).await.map_err(failed)?);
+        let reading = async { session.client.copy_out(&unit.sql).await.map_err(failed) };
+        // Side by side: for a small table the answers take longer than its rows.
+        let (mut writer, stream) = tokio::try_join!(Writer::begin(destination, plan, unit, number), reading)?;
+        let mut stream = Box::pin(stream);
         while let Some(piece) = stream.try_next().await.map_err(failed)? {
             if decoder.feed(&piece)? {
                 let batch = decoder.take();

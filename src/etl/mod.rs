@@ -6,6 +6,7 @@ pub mod create;
 pub mod extract;
 pub mod explain;
 pub mod extracted;
+pub mod filling;
 pub mod fingerprint;
 pub mod inspect;
 pub mod layout;

@@ -225,7 +225,7 @@ async fn leftovers(session: &Session, runs: &[PastRun], dry_run: bool) -> Result
             free.iter().filter(|(_, free)| **free).map(|(name, _)| *name).collect();
         for pipeline in pipelines {
             let keep = runs.iter().rfind(|run| run.pipeline == pipeline && needed(run)).map(|run| run.id);
-            staging::sweep(session, pipeline, keep).await?;
+            staging::sweep(session, &[], pipeline, keep).await?;
         }
         for name in &dropped {
             let sql = format!("DROP TABLE IF EXISTS {STAGING_SCHEMA}.{}", quote(name));

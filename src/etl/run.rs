@@ -287,7 +287,7 @@ impl Opened {
         let failure = stop.reason().map_or_else(|| classify(error), |reason| reason.failure());
         let telling = async {
             run::failed(&self.target.second.client, self.run, &failure).await?;
-            if keep_staging { Ok(()) } else { staging::sweep(&self.target.second, pipeline, None).await }
+            if keep_staging { Ok(()) } else { staging::sweep(&self.target.second, &[], pipeline, None).await }
         };
         match tokio::time::timeout(LAST_WORDS, telling).await {
             Ok(Ok(())) => {}
@@ -322,12 +322,12 @@ async fn stream(
 ) -> Result<Report> {
     let request = &asked.without_aside(&opened.overrides)?;
     let publisher = &opened.target.publisher;
-    staging::sweep(publisher, &request.pipeline.name, None).await?;
+    staging::sweep(publisher, &[], &request.pipeline.name, None).await?;
     let writers = request.writers(opened, request.pipeline.connections.max(1));
     let ((source, prepared, _cancel), writers) = tokio::try_join!(request.plan(hands, publisher), writers)?;
-    staging::create(publisher, opened.run, &prepared.plans).await?;
     let cancelling = Cancelling::on(hands.stop);
     cancelling.add_all(&writers);
+    staging::create(&writers, opened.run, &prepared.plans).await?;
     let destination = Destination::Staging { run: opened.run, writers: &writers };
     let extracted = request.read(hands, &source, &prepared, &destination).await?;
     source.tell_age(&mut report);
@@ -339,7 +339,7 @@ async fn stream(
     let jobs = jobs(&prepared.plans, &prepared.specs, &extracted, &prepared.caps);
     let done = request.publish(opened, jobs, &facts, report).await?;
     // By the second session: the publisher may be gone with its answer. Else the next run does it.
-    let _ = staging::sweep(&opened.target.second, &request.pipeline.name, None).await;
+    let _ = staging::sweep(&opened.target.second, &writers, &request.pipeline.name, None).await;
     Ok(done)
 }
 

@@ -3,24 +3,19 @@
 //! In:    a plan; batches of rows.
 //! Out:   filled staging tables, committed; a new target, filled and with its key, not yet in place.
 //! Holds: everything lies in schema `sankofa_stage` under the run's number, so that what a dead
-//!        run has left is found and dropped; COPY's own count must equal what was sent.
-//! Not here: when rows become visible (`etl::publish`).
+//!        run has left is found and dropped.
+//! Not here: how they are filled (`etl::filling`), when rows become visible (`etl::publish`).
 
 use crate::error::Failure;
 use crate::etl::create::{self, StagedIn};
-use crate::etl::extracted::What;
-use crate::etl::layout::LayoutColumn;
+use crate::etl::filling::refused_value;
 use crate::etl::merge;
 use crate::etl::plan::{Action, TablePlan};
 use crate::ledger::STAGING_SCHEMA;
 use crate::pg::Session;
-use crate::pg::copy::{Batch, HEADER, TRAILER};
 use crate::table::{TableName, quote, quote_if_needed};
 use anyhow::Result;
-use bytes::Bytes;
-use futures_util::SinkExt;
-use std::pin::Pin;
-use tokio_postgres::CopyInSink;
+use futures_util::future::try_join_all;
 
 /// Source tables of up to this size are small.
 const SMALL_BYTES: u64 = 256 * 1024;
@@ -66,26 +61,35 @@ pub fn ready(run: i64, number: usize, plan: &TablePlan) -> TableName {
     if plan.action == Action::Create { places.hidden } else { places.rows }
 }
 
-/// Makes the empty tables that a run's rows go into.
+/// Makes the empty tables that a run's rows go into; the sessions share the work.
 ///
 /// # Errors
 /// As [`crate::pg::public::failure`]; 77 without CREATE in the staging schema.
-pub async fn create(session: &Session, run: i64, plans: &[TablePlan]) -> Result<()> {
+pub async fn create(sessions: &[Session], run: i64, plans: &[TablePlan]) -> Result<()> {
     let work: Vec<(&TablePlan, String)> =
         plans.iter().enumerate().map(|(number, plan)| (plan, making(run, number, plan))).collect();
-    for some in work.chunks(AT_ONCE) {
-        together(session, some, |error, plan| {
-            session.failure(error, &format!("cannot make room for {} in the warehouse", plan.name))
-        })
-        .await?;
-    }
-    Ok(())
+    let some: Vec<&[(&TablePlan, String)]> = work.chunks(AT_ONCE).collect();
+    let shares = sessions.iter().enumerate().map(|(number, session)| {
+        let share = some.iter().skip(number).step_by(sessions.len());
+        async move {
+            for few in share {
+                together(session, few, |error, plan| {
+                    session.failure(error, &format!("cannot make room for {} in the warehouse", plan.name))
+                })
+                .await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    try_join_all(shares).await.map(drop)
 }
 
 fn making(run: i64, number: usize, plan: &TablePlan) -> String {
     let places = Places::of(run, number);
     let room = if is_small(plan) { StagedIn::Logged } else { StagedIn::Unlogged };
-    let mut sql = if straight(plan) {
+    let mut sql = if is_whole(plan) {
+        create::whole_target(&places.hidden, &plan.layout, run)
+    } else if straight(plan) {
         create::target_table(&places.hidden, &plan.layout)
     } else {
         create::staging_table(&places.rows, &plan.layout, room)
@@ -95,6 +99,11 @@ fn making(run: i64, number: usize, plan: &TablePlan) -> String {
         sql.push_str(&create::staging_table(&places.keys, &plan.layout.key_only(), room));
     }
     sql
+}
+
+/// Whether a new target is made with our columns and its key at once.
+fn is_whole(plan: &TablePlan) -> bool {
+    straight(plan) && is_small(plan) && (plan.layout.key.is_empty() || plan.layout.key_proven)
 }
 
 /// Whether a table is so small that what counts is the number of statements, files and answers it
@@ -130,11 +139,11 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
 
 /// Drops what runs of `pipeline` have left in the staging schema; the caller holds its lock.
 ///
-/// `keep` spares one run's tables.
+/// `keep` spares one run's tables; `more` sessions share the work. Seals go before what they vouch for.
 ///
 /// # Errors
 /// As [`crate::pg::public::failure`].
-pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Result<()> {
+pub async fn sweep(session: &Session, more: &[Session], pipeline: &str, keep: Option<i64>) -> Result<()> {
     let query = "SELECT c.relname::text FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN sankofa.run r ON r.id = substring(c.relname FROM '^r([0-9]{1,18})_t')::bigint
@@ -148,10 +157,21 @@ pub async fn sweep(session: &Session, pipeline: &str, keep: Option<i64>) -> Resu
         .map_err(|error| session.failure(error, cannot))?;
     let names: Vec<String> =
         rows.iter().map(|row| format!("{STAGING_SCHEMA}.{}", quote(row.get::<_, &str>(0)))).collect();
-    for some in names.chunks(50) {
-        batch(session, &format!("DROP TABLE IF EXISTS {}", some.join(", ")), cannot).await?;
-    }
-    Ok(())
+    let drops: Vec<String> =
+        names.chunks(AT_ONCE).map(|some| format!("DROP TABLE IF EXISTS {}", some.join(", "))).collect();
+    let Some((first, rest)) = drops.split_first() else { return Ok(()) };
+    batch(session, first, cannot).await?;
+    let sessions: Vec<&Session> = std::iter::once(session).chain(more).collect();
+    let shares = sessions.iter().enumerate().map(|(number, session)| {
+        let share = rest.iter().skip(number).step_by(sessions.len());
+        async move {
+            for drops in share {
+                batch(session, drops, cannot).await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    try_join_all(shares).await.map(drop)
 }
 
 async fn batch(session: &Session, sql: &str, cannot: &str) -> Result<()> {
@@ -195,7 +215,10 @@ fn completing(run: i64, number: usize, plan: &TablePlan) -> String {
             sql.push_str(&create::fill_target(&places.hidden, &places.rows, &plan.layout));
             sql.push(';');
         }
-        sql.push_str(&create::complete_target(&places.hidden, &plan.layout.key, run));
+        sql.push_str(&match is_whole(plan) {
+            true => create::drop_defaults(&places.hidden),
+            false => create::complete_target(&places.hidden, &plan.layout.key, run),
+        });
     }
     // The planner does without statistics of a few pages; autovacuum brings those of a new target.
     if !is_small(plan) {
@@ -250,146 +273,3 @@ fn bad_keys(plan: &TablePlan, how: &str) -> Failure {
     Failure::data(format!("cannot load {}: keys ({}) {how}", plan.name, plan.layout.key.join(", ")))
         .hint("Name the columns that tell its rows apart with `key: [...]`; nothing was published.")
 }
-
-/// One COPY into a table of the staging schema.
-pub struct CopyWriter<'a> {
-    session: &'a Session,
-    into: Room,
-    sink: Pin<Box<CopyInSink<Bytes>>>,
-    sent: u64,
-}
-
-/// A table of the staging schema, and what its columns are called at the source.
-#[derive(Clone, Debug)]
-pub struct Room {
-    /// Its name.
-    pub table: TableName,
-    /// Its columns: (name here, name at the source).
-    pub columns: Vec<(String, String)>,
-}
-
-impl Room {
-    /// Where the rows of a plan go, or its keys.
-    pub fn of(plan: &TablePlan, what: What, places: &Places) -> Self {
-        let staged = |(at, column): (usize, &LayoutColumn)| (format!("c{}", at + 1), column.name.clone());
-        let itself = |column: &LayoutColumn| (column.name.clone(), column.name.clone());
-        let (table, columns) = match what {
-            What::Keys => (&places.keys, plan.layout.key_columns().enumerate().map(staged).collect()),
-            What::Rows if straight(plan) => {
-                (&places.hidden, plan.layout.columns.iter().map(itself).collect())
-            }
-            What::Rows => (&places.rows, plan.layout.columns.iter().enumerate().map(staged).collect()),
-        };
-        Room { table: table.clone(), columns }
-    }
-
-    /// Says which column of which row the server could not take, if it could not take a value.
-    fn failure(&self, session: &Session, error: tokio_postgres::Error) -> anyhow::Error {
-        match error.as_db_error().and_then(|db| self.place(db.where_()?)) {
-            Some((column, row)) => {
-                let cannot = format!("{CANNOT}: column {}, row {row}", quote_if_needed(&column));
-                refused_value(session, error, &cannot)
-            }
-            None => session.failure(error, CANNOT),
-        }
-    }
-
-    /// Column and row out of `COPY r1_t0_rows, line 7, column c3`, in any language; in COPY binary
-    /// that context holds no value.
-    ///
-    /// Source: `CopyFromErrorCallback` of majors 13 to 18.
-    fn place(&self, context: &str) -> Option<(String, u64)> {
-        let line = context.lines().find_map(|line| line.split_once(&format!("{}, ", self.table.name)))?.1;
-        let (row, column) = line.split_once(", ")?;
-        let row = row.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()?;
-        let column = column.split_once(' ')?.1;
-        let (_, name) = self.columns.iter().find(|(here, _)| here == column)?;
-        Some((name.clone(), row))
-    }
-}
-
-/// A value that the server could not take: some types' input functions blame syntax, or themselves,
-/// with the value in the message.
-fn refused_value(session: &Session, error: tokio_postgres::Error, cannot: &str) -> anyhow::Error {
-    match error.code().map(|code| code.code()) {
-        Some(code @ ("42601" | "XX000")) => Failure::data(format!("{cannot}: SQLSTATE {code}")).into(),
-        Some(code @ "22021") => Failure::data(format!("{cannot}: SQLSTATE {code}: bytes that are no UTF-8"))
-            .hint("Mend them at the source, or say what its bytes are with `encoding:` in the pipeline.")
-            .into(),
-        _ => session.failure(error, cannot),
-    }
-}
-
-impl<'a> CopyWriter<'a> {
-    /// Begins to copy rows `into` a table, in the order of its columns.
-    ///
-    /// # Errors
-    /// As [`crate::pg::public::failure`].
-    pub async fn begin(session: &'a Session, into: Room) -> Result<Self> {
-        let mut writer = Self::stream(session, into, 0).await?;
-        writer.pass(Bytes::from_static(HEADER)).await?;
-        Ok(writer)
-    }
-
-    /// Begins to copy a whole stream of `rows` rows, header and trailer included.
-    ///
-    /// # Errors
-    /// As [`crate::pg::public::failure`].
-    pub async fn stream(session: &'a Session, into: Room, rows: u64) -> Result<Self> {
-        let sql = format!("COPY {} FROM STDIN (FORMAT binary)", into.table.sql());
-        let sink = session.client.copy_in(&sql).await.map_err(|error| session.failure(error, CANNOT))?;
-        Ok(CopyWriter { session, into, sink: Box::pin(sink), sent: rows })
-    }
-
-    /// Sends a batch.
-    ///
-    /// # Errors
-    /// As [`crate::pg::public::failure`]: 65 for a value that the warehouse cannot hold.
-    pub async fn write(&mut self, batch: Batch) -> Result<()> {
-        self.sent += batch.rows;
-        self.pass(Bytes::from(batch.data)).await
-    }
-
-    /// Sends a piece of the stream as it is.
-    ///
-    /// # Errors
-    /// As [`CopyWriter::write`].
-    pub async fn pass(&mut self, bytes: Bytes) -> Result<()> {
-        match self.sink.feed(bytes).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.why(error).await),
-        }
-    }
-
-    /// A sink that the server has closed only says so; finishing it brings the server's reason.
-    async fn why(&mut self, error: tokio_postgres::Error) -> anyhow::Error {
-        match self.sink.as_mut().finish().await {
-            Err(reason) if reason.as_db_error().is_some() => self.into.failure(self.session, reason),
-            _ => self.into.failure(self.session, error),
-        }
-    }
-
-    /// Sends the trailer and ends the COPY; returns how many rows the server has taken.
-    ///
-    /// # Errors
-    /// As [`CopyWriter::end`].
-    pub async fn finish(mut self) -> Result<u64> {
-        self.pass(Bytes::from_static(&TRAILER)).await?;
-        self.end().await
-    }
-
-    /// Ends the COPY after a stream that had its trailer.
-    ///
-    /// # Errors
-    /// As [`crate::pg::public::failure`]; 1 if the server counts otherwise than we do.
-    pub async fn end(mut self) -> Result<u64> {
-        let taken =
-            self.sink.as_mut().finish().await.map_err(|error| self.into.failure(self.session, error))?;
-        if taken != self.sent {
-            return Err(anyhow::anyhow!("{} rows were sent to the warehouse, it counts {taken}", self.sent));
-        }
-        Ok(taken)
-    }
-}
-
-const CANNOT: &str = "cannot copy rows into the warehouse";

@@ -11,6 +11,7 @@ use crate::error::{Checked, Failure};
 use crate::etl::cancel::Cancelling;
 use crate::etl::extract::Destination;
 use crate::etl::extracted::Extracted;
+use crate::etl::filling::{CopyWriter, Room};
 use crate::etl::inspect;
 use crate::etl::plan::TablePlan;
 use crate::etl::prune;
@@ -18,7 +19,7 @@ use crate::etl::publish::{self, Publication, TableJob};
 use crate::etl::quality;
 use crate::etl::run::{Hands, Opened, Request, counters, jobs};
 use crate::etl::stage::{self, Manifest, Part, StageWriter};
-use crate::etl::staging::{self, CopyWriter, Places, Room};
+use crate::etl::staging::{self, Places};
 use crate::ledger::checks;
 use crate::ledger::run::{self, Way};
 use crate::pg::Session;
@@ -41,7 +42,7 @@ pub async fn extract(request: &Request<'_>, hands: &Hands<'_>, report: Report) -
         Ok(opened) => opened,
         Err(done) => return Ok(done),
     };
-    staging::sweep(&opened.target.publisher, &request.pipeline.name, None).await?;
+    staging::sweep(&opened.target.publisher, &[], &request.pipeline.name, None).await?;
     match write_stage(request, hands, &opened, &directory, report).await {
         Ok(report) => {
             run::staged(&opened.target.publisher.client, opened.run).await?;
@@ -201,13 +202,13 @@ impl StageJob<'_> {
         let specs = self.specs()?;
         if let Err(error) = self.fill().await {
             // Of no use to the next try; what is whole is kept for it.
-            let _ = staging::sweep(&self.opened.target.second, &self.request.pipeline.name, None).await;
+            let _ = staging::sweep(&self.opened.target.second, &[], &self.request.pipeline.name, None).await;
             return Err(error);
         }
         report.warnings.extend(self.manifest.warnings.iter().cloned());
         let manifest = self.manifest;
         let done = self.request.publish(self.opened, self.jobs(&specs)?, &manifest.facts, report).await?;
-        let _ = staging::sweep(&self.opened.target.second, &self.request.pipeline.name, None).await;
+        let _ = staging::sweep(&self.opened.target.second, &[], &self.request.pipeline.name, None).await;
         Ok(done)
     }
 
@@ -282,11 +283,11 @@ impl StageJob<'_> {
         if sealed(publisher, run, &seal).await? {
             return Ok(());
         }
-        staging::sweep(publisher, &self.request.pipeline.name, None).await?;
-        staging::create(publisher, run, &self.manifest.plans).await?;
+        staging::sweep(publisher, &[], &self.request.pipeline.name, None).await?;
         let writers = self.request.writers(self.opened, self.request.pipeline.connections).await?;
         let cancelling = Cancelling::on(self.hands.stop);
         cancelling.add_all(&writers);
+        staging::create(&writers, run, &self.manifest.plans).await?;
         self.copy_parts(&writers).await?;
         crate::etl::run::complete(&writers, run, &self.manifest.plans).await?;
         let sql = format!(

@@ -4,6 +4,12 @@
 //! Holds: no cell can steer a terminal; no line ends in blanks.
 
 use super::plain;
+use jiff::Timestamp;
+
+/// A time as a person reads it.
+pub fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
 
 /// Rows under a header, each column as wide as its widest cell, two blanks apart, indented by two.
 pub fn columns(header: &[&str], rows: &[Vec<String>]) -> String {

@@ -6,7 +6,7 @@
 //! Not here: the page around it (`html`).
 
 use super::html::escape;
-use super::judge::minute;
+use crate::report::lines::minute;
 use jiff::Timestamp;
 use std::fmt::Write;
 

@@ -7,10 +7,10 @@
 //! Not here: what is late (`judge`).
 
 use super::chart::{Bar, Chart};
-use super::judge::minute;
 use super::{Line, Part, Question, Seen, Verdict};
 use crate::ledger::overview::Run;
 use crate::report::lines::ago;
+use crate::report::lines::minute;
 use crate::report::{duration, grouped, size};
 use jiff::Timestamp;
 use std::fmt::Write;

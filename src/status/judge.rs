@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::ledger::overrides::Taken;
 use crate::ledger::overview::{Gap, Last, Missed, Overview, Run};
 use crate::report::duration;
-use crate::report::lines::span;
+use crate::report::lines::{minute, span};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -90,11 +90,6 @@ fn due(pipeline: &Pipeline, question: &Question<'_>) -> (Timestamp, String) {
             (before(limit), format!("may be {} old", span(limit.as_secs())))
         }
     }
-}
-
-/// A time as a person reads it.
-pub fn minute(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// A pipeline and its tables.

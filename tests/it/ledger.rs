@@ -187,9 +187,13 @@ async fn a_second_run_ends_with_75_naming_the_first_and_take_over_ends_it() {
     let second = pair.sync(&[]).await.exits(75);
     says(&second, &["the-first", "server process", "--take-over"]);
     let taking = pair.sankofa.spawn(&["sync", "p", "--run", "taker", "--take-over"]);
+    while pair.there("SELECT count(*) FROM sankofa.run WHERE run_id = 'taker'").await == "0" {
+        assert!(!taking.log_so_far().contains("error:"), "{}", taking.log_so_far());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
     let ended = first.wait().await;
     assert_eq!(ended.code(), Some(75), "{}", ended.told());
-    holder.batch_execute("ROLLBACK").await.unwrap();
     taking.wait().await.succeeds();
     assert_eq!(pair.there("SELECT count(*) FROM w.t").await, "10");
     pair.sync(&["--run", "the-first"]).await.succeeds();

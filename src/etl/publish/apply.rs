@@ -7,12 +7,40 @@ use crate::etl::contract::Change;
 use crate::etl::merge::{Gone, Merge};
 use crate::etl::plan::Action;
 use crate::etl::staging::{Places, is_small};
+use crate::pg::public::sqlstate;
 use anyhow::Result;
 
 /// Staged rows below this share of the target are looked up one by one, without a scan.
 const LOOKUP_SHARE: f64 = 0.05;
 /// Targets of up to this many live rows are small, if the source table is.
 const SMALL_ROWS: i64 = 10_000;
+
+/// Whether one statement makes the target what the staged rows are.
+pub fn is_one_statement(job: &TableJob<'_>) -> bool {
+    let plan = job.plan;
+    plan.action == Action::Replace
+        && !plan.layout.key.is_empty()
+        && !has_new_key(job)
+        && is_small(plan)
+        && plan.live_rows <= SMALL_ROWS
+}
+
+fn has_new_key(job: &TableJob<'_>) -> bool {
+    job.plan.decision.changes.iter().any(|change| matches!(change, Change::Key { .. }))
+}
+
+/// What was done, or the failure that the others only follow from: in a transaction that has failed the
+/// server refuses whatever comes next (25P02).
+pub fn first_failure(done: Vec<Result<Counts>>) -> Result<Vec<Counts>> {
+    let follows = |error: &anyhow::Error| sqlstate(error).as_deref() == Some("25P02");
+    let (good, bad): (Vec<_>, Vec<_>) = done.into_iter().partition(Result::is_ok);
+    let mut errors: Vec<anyhow::Error> = bad.into_iter().filter_map(Result::err).collect();
+    let at = errors.iter().position(|error| !follows(error)).unwrap_or(0);
+    match errors.is_empty() {
+        true => good.into_iter().collect(),
+        false => Err(errors.swap_remove(at)),
+    }
+}
 
 /// Applies one table and counts what changed.
 pub async fn apply(publication: &Publication<'_>, job: &TableJob<'_>) -> Result<Counts> {
@@ -25,16 +53,14 @@ pub async fn apply(publication: &Publication<'_>, job: &TableJob<'_>) -> Result<
         run: publication.run,
     };
     let applying = Applying { publication, job, merge, places: &places };
-    let new_key = job.plan.decision.changes.iter().any(|change| matches!(change, Change::Key { .. }));
+    let new_key = has_new_key(job);
     let mut counts = match job.plan.action {
         Action::Create => Counts { inserted: job.extracted.staged, ..Counts::default() },
         Action::Merge => applying.merge_rows().await?,
         Action::Replace if job.plan.layout.key.is_empty() || new_key => {
             applying.replace_multiset(new_key).await?
         }
-        Action::Replace if is_small(job.plan) && job.plan.live_rows <= SMALL_ROWS => {
-            applying.replace_small().await?
-        }
+        Action::Replace if is_one_statement(job) => applying.replace_small().await?,
         Action::Replace => applying.replace_difference().await?,
     };
     let before = if job.plan.action == Action::Create { 0 } else { job.plan.live_rows };

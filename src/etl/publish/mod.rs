@@ -29,6 +29,7 @@ use crate::ledger::{self, run};
 use crate::pg::{Session, introspect};
 use crate::report::{Report, Status, TableFigures};
 use anyhow::Result;
+use futures_util::future::join_all;
 
 /// Everything that publishing needs.
 pub struct Publication<'a> {
@@ -160,8 +161,10 @@ impl Publication<'_> {
         alter::rewrite(self).await?;
         self.check_targets().await?;
         let mut outcome = Vec::new();
-        for job in &self.tables {
-            outcome.push(apply::apply(self, job).await?);
+        // Small ones follow each other without waiting for answers.
+        for some in self.tables.chunk_by(|a, b| apply::is_one_statement(a) && apply::is_one_statement(b)) {
+            let done = join_all(some.iter().map(|job| apply::apply(self, job))).await;
+            outcome.extend(apply::first_failure(done)?);
         }
         place::move_new(self).await?;
         // All tables are as they would be published: a check may look at any of them.
