@@ -81,7 +81,9 @@ impl Findings {
     }
 
     fn failed(&mut self, failure: &Failure) {
-        self.add(Verdict::Fail(failure.kind), &failure.what, failure.hint.clone());
+        let page = || format!("`sankofa man {}` tells what such a failure wants.", failure.kind.exit_code());
+        let next = failure.hint.clone().unwrap_or_else(page);
+        self.fail(failure.kind, &failure.what, next);
     }
 
     /// The value, or a finding in its place.
@@ -295,5 +297,10 @@ mod tests {
         assert_eq!(next(&findings), "next: source: Use another.");
         findings.step("never loaded", "Load it.");
         assert_eq!(next(&findings), "next: source: Load it.");
+        findings.failed(&Failure::permission("no hint"));
+        assert!(
+            next(&findings).starts_with("next: source: `sankofa man 77`"),
+            "a failure is never passed over"
+        );
     }
 }
