@@ -92,6 +92,10 @@ demo: ## three demo databases, loaded twice into a warehouse; one backed up, dri
 	@echo 'demo: building target/debug/sankofa (release takes 3 times as long, and this is little data)'; $(WITH) cargo build --locked --quiet
 	@demo/run.sh
 
+.PHONY: look
+look: ## a page of `sankofa status --html` in a real browser: PAGE=...; pictures into target/look
+	tests/testbed/look.sh '$(PAGE)'
+
 .PHONY: bench
 bench: testbed release ## speed and memory beside psql and other tools (bench/run.sh)
 	$(WITH) bench/run.sh

@@ -204,6 +204,7 @@ look_around() {
         FROM hr.employee WHERE id IN (9, 17, 901) ORDER BY id" -c "SELECT * FROM marts.course_marks ORDER BY mean_points DESC LIMIT 3"
     step "Where to look"
     say "project    demo/project/: sankofa.yaml, pipelines/*.yaml, sql/*.sql"
+    say "sources    PGPASSWORD=$password $bed/clients/16/bin/psql -h 127.0.0.1 -p $source_port -U postgres hr"
     say "warehouse  PGPASSWORD=$password $bed/clients/16/bin/psql -h 127.0.0.1 -p $warehouse_port -U postgres warehouse"
     say "           try: TABLE sankofa.runs; TABLE sankofa.watermarks; TABLE sankofa.checks;"
     if [ -n "${DEMO_KEEP:-}" ]; then

@@ -10,6 +10,7 @@ mod checked;
 
 pub use checked::{Checked, percent};
 use std::fmt;
+use std::io::ErrorKind;
 
 /// The classes of failure a caller can tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,20 +127,24 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// Where a place cannot be written to.
+pub const MAY_WRITE: &str = "Let this user write there, or name another place.";
+
 /// The failure at the root of `error`, with the context above it as a prefix.
 ///
-/// An error that no module has classified is [`Kind::Unclassified`], and a full disk
-/// ([`std::io::ErrorKind::StorageFull`]) is [`Kind::Temporary`].
+/// An error that no module has classified is [`Kind::Unclassified`], but for a full disk, which is
+/// [`Kind::Temporary`], and a place that this user may not write to, [`Kind::Permission`].
 pub fn classify(error: &anyhow::Error) -> Failure {
     let what = format!("{error:#}");
     if let Some(found) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
         return Failure { what, ..found.clone() };
     }
-    match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) {
-        Some(io) if io.kind() == std::io::ErrorKind::StorageFull => {
+    match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind) {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             Failure::temporary(what).hint("Free some disk space and run it again.")
         }
-        Some(io) if io.kind() == std::io::ErrorKind::PermissionDenied => Failure::permission(what),
+        Some(ErrorKind::PermissionDenied) => Failure::permission(what),
+        Some(ErrorKind::ReadOnlyFilesystem) => Failure::permission(what).hint(MAY_WRITE),
         _ => Failure::new(Kind::Unclassified, what),
     }
 }
@@ -199,8 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_temporary() {
+    fn a_full_disk_is_temporary_and_one_that_takes_no_writes_a_matter_of_rights() {
         let full = anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
         assert_eq!(classify(&full).kind, Kind::Temporary);
+        let shut = anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem));
+        assert_eq!(
+            (classify(&shut).kind, classify(&shut).hint.as_deref()),
+            (Kind::Permission, Some(MAY_WRITE))
+        );
     }
 }

@@ -311,7 +311,10 @@ fn text_of(manifest: &Manifest) -> Result<Vec<u8>> {
 pub fn named<'a>(databases: &'a [Database], name: &str) -> Result<&'a Database, Failure> {
     databases.iter().find(|database| database.name == name).ok_or_else(|| {
         let known = databases.iter().map(|database| database.name.as_str());
-        Failure::config(format!("cannot find database {name} under `backups: databases:`"))
-            .hint(crate::error::nearest_hint(name, known))
+        let hint = match databases.is_empty() {
+            true => "The project backs up none yet: write it there (docs/operations.md, Backups).".to_owned(),
+            false => crate::error::nearest_hint(name, known),
+        };
+        Failure::config(format!("cannot find database {name} under `backups: databases:`")).hint(hint)
     })
 }

@@ -144,6 +144,9 @@ pub async fn stored(
     };
     let what = format!("cannot trust {} in {}: {differs}", version.name, store.place());
     Err(Failure::data(what)
-        .hint("Read it again to tell the transfer from the store; other backups stay good.")
+        .hint(
+            "Verify it again to tell the transfer from the store. If it stays, make another backup now; older ones stay good, \
+             and `--backup ID` of `restore` and `drill` chooses one.",
+        )
         .into())
 }

@@ -4,11 +4,12 @@ use super::Context;
 use crate::config::model::{Pipeline, Project};
 use crate::config::needs::{self, Class, Needed};
 use crate::config::{load_pipeline, pipeline_names};
-use crate::doctor::{Diagnosis, examine, examine_backups, examine_drills, examine_locks};
+use crate::doctor::{
+    Diagnosis, examine, examine_backups, examine_drills, examine_locks, nothing_backed_up, unread,
+};
 use crate::error::{Failure, classify};
 use crate::report::Report;
 use crate::secret::Resolver;
-use serde_json::Value;
 
 /// Try every connection, privilege and version that a run would need, now
 #[derive(clap::Args, Debug)]
@@ -53,7 +54,13 @@ impl Args {
 /// # Errors
 /// The most serious finding.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
-    let project = context.project()?;
+    let project = match context.project() {
+        Ok(project) => project,
+        Err(error) => {
+            let failure = classify(&error);
+            return Ok(report(&unread(&failure), None, context).failed(&failure));
+        }
+    };
     let wants = |purpose| args.purpose.is_none_or(|one| one == purpose);
     let mut diagnosis = Diagnosis { findings: Vec::new() };
     if wants(Purpose::Rows) {
@@ -78,7 +85,25 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         let pipelines = pipelines(&args, &project, context)?;
         diagnosis = examine_locks(&project, &context.files(), &pipelines);
     }
-    Ok(report(&diagnosis, diagnosis.failure(), context))
+    if matches!(args.purpose, Some(Purpose::Backup | Purpose::Drill)) && project.backups.databases.is_empty()
+    {
+        diagnosis.add(nothing_backed_up());
+    }
+    Ok(report(&diagnosis, go_on(&args, &project), context))
+}
+
+/// What comes after what was asked about, where nothing is missing there.
+fn go_on(args: &Args, project: &Project) -> Option<&'static str> {
+    const AIRFLOW: &str = "`sankofa doctor --for airflow`, where Airflow starts it.";
+    match args.purpose? {
+        Purpose::Rows if project.backups.databases.is_empty() => Some(
+            "Backups, if this project is to make some: `sankofa doctor --for backup`. Else `sankofa doctor --for airflow`, where Airflow starts it.",
+        ),
+        Purpose::Rows => Some("`sankofa doctor --for backup`, with the identity of that class."),
+        Purpose::Backup => Some("`sankofa doctor --for drill`, with the identity of that class."),
+        Purpose::Drill => Some(AIRFLOW),
+        Purpose::Airflow => None,
+    }
 }
 
 /// Asks side by side for what is tried of this class: not receivers of notices, nor servers of `coverage`.
@@ -107,12 +132,12 @@ fn pipelines(args: &Args, project: &Project, context: &Context) -> anyhow::Resul
     Ok(names.into_iter().map(read).collect())
 }
 
-fn report(diagnosis: &Diagnosis, failure: Option<Failure>, context: &Context) -> Report {
+fn report(diagnosis: &Diagnosis, on: Option<&str>, context: &Context) -> Report {
     let mut report = context.report();
     report.extra.insert("findings".into(), diagnosis.to_json());
-    report.extra.insert("next".into(), diagnosis.next().map_or(Value::Null, |(_, next)| next.into()));
-    let report = report.for_person(diagnosis.to_text());
-    match failure {
+    report.extra.insert("next".into(), diagnosis.next().map(|(_, next)| next).or(on).into());
+    let report = report.for_person(diagnosis.to_text(on));
+    match diagnosis.failure() {
         Some(failure) => report.failed(&failure),
         None => report,
     }

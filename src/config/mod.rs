@@ -55,7 +55,7 @@ pub fn load_project(files: &Files) -> anyhow::Result<Project> {
     if !path.exists() {
         let what = format!("cannot read {}: there is no such file", path.display());
         return Err(Failure::config(what)
-            .hint("Give its directory with `--project DIR`, or make one with `sankofa init`.")
+            .hint("Give its directory with `--project DIR`, or make one with `sankofa init --source CONNECTION`.")
             .into());
     }
     let source = files.read(&path)?;

@@ -1,7 +1,7 @@
 //! What backups need: stores that can be listed and written, rules of buckets that delete nothing by
 //! themselves, databases that can be dumped by the right programs.
 
-use super::{Findings, Verdict, drills};
+use super::{Findings, Verdict, drills, readable};
 use crate::backup::inventory::{self, Backup};
 use crate::backup::manifest::{Kind as What, PROOF};
 use crate::backup::source::{self, Opening};
@@ -205,6 +205,8 @@ async fn dumpable(
     }
     let major = source.major();
     source.close().await;
+    let asked = readable::examine(&connection, NAME, findings).await;
+    findings.answer(asked);
     let tools = Tools::find(major, dump::PROGRAMS, &folders(major, variables)).await?;
     findings.ok(format!("dumped by the programs of {} in {}", tools.version, tools.folder.display()));
     Ok(())
@@ -214,7 +216,7 @@ async fn dumpable(
 async fn stored(database: &Database, environment: &str, resolver: &Resolver, findings: &mut Findings) {
     findings.ok(format!("encrypted to {}", holders::any_of(&database.encrypt_to)));
     match good(database, environment, resolver).await.as_deref() {
-        Some([]) => findings.warn(
+        Some([]) => findings.step(
             "there is no good backup of it yet",
             format!("`sankofa backup {}`, then `sankofa drill {0}`.", database.name),
         ),

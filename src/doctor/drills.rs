@@ -43,7 +43,7 @@ pub async fn examine(project: &Project, resolver: &Resolver, must_open: bool) ->
                 format!("its backups in store {} cannot be listed", database.store),
                 "`sankofa backups list` says why.",
             ),
-            Some(good) if good.is_empty() => findings.warn(
+            Some(good) if good.is_empty() => findings.step(
                 "there is no good backup of it yet",
                 format!("`sankofa backup {}`, with the identity of class backup.", database.name),
             ),
@@ -52,7 +52,7 @@ pub async fn examine(project: &Project, resolver: &Resolver, must_open: bool) ->
                 findings.answer(asked);
             }
             Some(_) => findings
-                .warn("nothing proves its backups", "Name a server for drills: `drill: {connection: ...}`."),
+                .step("nothing proves its backups", "Name a server for drills: `drill: {connection: ...}`."),
         }
         all.push(findings);
     }
@@ -88,7 +88,7 @@ async fn proven(
     match newest {
         Some(record) => findings.ok(format!("a drill of {} brought it back, equal", minute(record.ended_at))),
         None => {
-            findings.warn("no drill has brought it back yet", format!("`sankofa drill {}`", database.name))
+            findings.step("no drill has brought it back yet", format!("`sankofa drill {}`", database.name))
         }
     }
     Ok(())
@@ -112,8 +112,9 @@ async fn held(
         let said = format!("no identity in {variables} opens what `encrypt_to:` closes");
         findings.fail(Kind::Permission, said, next);
     } else if must_open {
-        let next =
-            "Put an identity of `sankofa keygen` into the variable, where only class drill may read it.";
+        let next = format!(
+            "Put an identity of `sankofa keygen` into variable {variables} (AIRFLOW_VAR_...), where only class drill may read it."
+        );
         findings.fail(Kind::Permission, format!("no identity is at hand: {}", missed.join("; ")), next);
     } else {
         findings.ok("no identity is at hand here, and none is needed to back up");

@@ -21,7 +21,8 @@ pub fn files(project: &Project, pipelines: &[(String, Result<Pipeline, Failure>)
     let mut findings = Findings::about("project");
     findings.ok(format!("sankofa.yaml, environment {}", project.environment));
     if pipelines.is_empty() && project.warehouse.is_some() {
-        findings.warn("there is no pipeline", "Write pipelines/NAME.yaml, or let `sankofa init` do it.");
+        let next = "Write pipelines/NAME.yaml, or let `sankofa init --source CONNECTION` do it.";
+        findings.step("there is no pipeline", next);
     }
     for (name, read) in pipelines {
         match read {

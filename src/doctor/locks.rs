@@ -8,7 +8,7 @@ use super::Findings;
 use crate::config::Files;
 use crate::config::backups::Scheduler;
 use crate::config::locks::{self, Lock};
-use crate::config::model::{Pipeline, Project};
+use crate::config::model::{Pipeline, Project, RunAs};
 use crate::error::{Failure, Kind};
 use anyhow::Result;
 
@@ -23,6 +23,7 @@ pub fn examine(
         match pipeline {
             Err(failure) => findings.failed(failure),
             Ok(pipeline) => {
+                steps(project, pipeline, &mut findings);
                 is_in_step(Lock::of_pipeline(files, name), files, &mut findings);
                 if pipeline.schedule.cron.is_none() {
                     let next = format!("Write `schedule: {{cron: ...}}` into pipelines/{name}.yaml.");
@@ -39,6 +40,18 @@ pub fn examine(
     let next = "On the scheduler, `sankofa_airflow doctor`; then unpause the DAGs.";
     findings.warn("Airflow's own side cannot be seen from here", next);
     findings
+}
+
+/// A DAG that runs `extract`, `validate` and `load` needs a place between them.
+fn steps(project: &Project, pipeline: &Pipeline, findings: &mut Findings) {
+    if project.stage.is_none() && pipeline.schedule.run_as == RunAs::Steps {
+        let name = &pipeline.name;
+        let said = format!("the DAG of {name} runs in steps, and sankofa.yaml has no `stage:` between them");
+        let next = format!(
+            "Add `stores:` and `stage: {{store: ...}}` to sankofa.yaml, or `schedule: {{run_as: sync}}` to pipelines/{name}.yaml."
+        );
+        findings.fail(Kind::Config, said, next);
+    }
 }
 
 /// The lock of backups may lie where the operator keeps it.

@@ -11,6 +11,7 @@ mod backups;
 mod drills;
 mod local;
 mod locks;
+mod readable;
 mod source;
 mod warehouse;
 
@@ -29,6 +30,8 @@ pub enum Verdict {
     Ok,
     /// A run works, but somebody should look.
     Warn,
+    /// Nothing is wrong: it is what setting up comes to next.
+    Step,
     /// A run would fail, with this kind.
     Fail(Kind),
 }
@@ -69,12 +72,18 @@ impl Findings {
         self.add(Verdict::Warn, said, Some(next.into()));
     }
 
+    fn step(&mut self, said: impl Into<String>, next: impl Into<String>) {
+        self.add(Verdict::Step, said, Some(next.into()));
+    }
+
     fn fail(&mut self, kind: Kind, said: impl Into<String>, next: impl Into<String>) {
         self.add(Verdict::Fail(kind), said, Some(next.into()));
     }
 
     fn failed(&mut self, failure: &Failure) {
-        self.add(Verdict::Fail(failure.kind), &failure.what, failure.hint.clone());
+        let page = || format!("`sankofa man {}` tells what such a failure wants.", failure.kind.exit_code());
+        let next = failure.hint.clone().unwrap_or_else(page);
+        self.fail(failure.kind, &failure.what, next);
     }
 
     /// The value, or a finding in its place.
@@ -117,6 +126,21 @@ pub async fn examine(
     Diagnosis { findings }
 }
 
+/// A project whose own file cannot be read.
+pub fn unread(failure: &Failure) -> Diagnosis {
+    let mut findings = Findings::about("project");
+    findings.failed(failure);
+    Diagnosis::of(vec![findings])
+}
+
+/// That a project backs up nothing, where backups or drills were asked about and nothing else.
+pub fn nothing_backed_up() -> Diagnosis {
+    let mut findings = Findings::about("backups");
+    let next = "Name the databases under `backups:` of sankofa.yaml (docs/operations.md, Backups).";
+    findings.step("the project backs up no database", next);
+    Diagnosis::of(vec![findings])
+}
+
 /// Asks everything about making backups; with `fix`, the rules of their buckets are set first. Asks for no identity.
 pub async fn examine_backups(
     project: &Project,
@@ -152,19 +176,22 @@ impl Diagnosis {
         self.findings.extend(more.findings);
     }
 
-    /// What to do next, and about what: findings are in the order of setting things up, and the first that
-    /// is in the way of a run comes before all that only wants a look.
+    /// What to do next, and about what: findings are in the order of setting things up. The first that is in
+    /// the way of a run comes before the first step that was not done, that before what only wants a look.
     pub fn next(&self) -> Option<(&str, &str)> {
         let first = |is_wanted: fn(&Verdict) -> bool| {
             let mut wanted = self.findings.iter().filter(|finding| is_wanted(&finding.verdict));
             wanted.find_map(|finding| Some((finding.about.as_str(), finding.next.as_deref()?)))
         };
         first(|verdict| matches!(verdict, Verdict::Fail(_)))
+            .or_else(|| first(|verdict| *verdict == Verdict::Step))
             .or_else(|| first(|verdict| *verdict == Verdict::Warn))
     }
 
     /// As a person reads it: what is wrong stands out, and what to type stands below it.
-    pub fn to_text(&self) -> String {
+    ///
+    /// `on` is what to go on with where nothing else comes next.
+    pub fn to_text(&self, on: Option<&str>) -> String {
         let mut text = String::new();
         let mut about = "";
         for finding in &self.findings {
@@ -182,11 +209,12 @@ impl Diagnosis {
         text.push_str(&format!(
             "\ndoctor: {} ok, {} to look at, {} failed\n",
             count("ok"),
-            count("warn"),
+            count("warn") + count("next"),
             count("FAIL")
         ));
-        if let Some((about, next)) = self.next() {
-            text.push_str(&format!("next: {about}: {next}\n"));
+        match self.next() {
+            Some((about, next)) => text.push_str(&format!("next: {about}: {next}\n")),
+            None => text.extend(on.map(|on| format!("next: {on}\n"))),
         }
         plain(&text)
     }
@@ -229,6 +257,7 @@ fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
         Verdict::Warn => "warn",
+        Verdict::Step => "next",
         Verdict::Fail(_) => "FAIL",
     }
 }
@@ -248,7 +277,30 @@ mod tests {
         let failure = diagnosis.failure().unwrap();
         assert_eq!((failure.kind, failure.what.as_str()), (Kind::Config, "warehouse: wrong (and 1 more)"));
         assert_eq!(failure.hint.as_deref(), Some("Mend it."));
-        assert!(diagnosis.to_text().contains("  FAIL  down\n        -> Start it.\n"));
-        assert!(diagnosis.to_text().ends_with("\nnext: warehouse: Start it.\n"), "the first, not the worst");
+        assert!(diagnosis.to_text(None).contains("  FAIL  down\n        -> Start it.\n"));
+        assert!(
+            diagnosis.to_text(None).ends_with("\nnext: warehouse: Start it.\n"),
+            "the first, not the worst"
+        );
+    }
+
+    #[test]
+    fn a_step_that_was_not_done_comes_before_what_wants_a_look_and_the_way_on_after_both() {
+        let mut findings = Findings::about("source");
+        findings.ok("is there");
+        let next = |findings: &Findings| {
+            let text = Diagnosis { findings: findings.all.clone() }.to_text(Some("Go on."));
+            text.lines().last().unwrap().to_owned()
+        };
+        assert_eq!(next(&findings), "next: Go on.");
+        findings.warn("a superuser", "Use another.");
+        assert_eq!(next(&findings), "next: source: Use another.");
+        findings.step("never loaded", "Load it.");
+        assert_eq!(next(&findings), "next: source: Load it.");
+        findings.failed(&Failure::permission("no hint"));
+        assert!(
+            next(&findings).starts_with("next: source: `sankofa man 77`"),
+            "a failure is never passed over"
+        );
     }
 }

@@ -70,7 +70,7 @@ pub async fn loads(project: &Project, pipelines: &[&Pipeline], resolver: &Resolv
         let name = &pipeline.name;
         match published.get(name) {
             Some((_, ended)) => findings.ok(format!("{name} was published at {}", minute(*ended))),
-            None => findings.warn(
+            None => findings.step(
                 format!("{name} has never been published"),
                 format!("`sankofa plan {name}`, then `sankofa sync {name}`."),
             ),

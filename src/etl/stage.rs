@@ -132,7 +132,10 @@ impl StageWriter {
         let part = Part { table, what, file, rows: 0, bytes: 0, sha256: String::new() };
         let (batches, taken) = mpsc::channel(4);
         let recipients = self.recipients.clone();
-        let thread = tokio::task::spawn_blocking(move || write_part(out, &recipients, taken, part));
+        let thread = tokio::task::spawn_blocking(move || {
+            write_part(out, &recipients, taken, part)
+                .with_context(|| format!("cannot write {}", path.display()))
+        });
         Ok(PartWriter { batches, thread, parts: self.parts.clone() })
     }
 

@@ -105,6 +105,8 @@ pub struct Overview {
     pub missed: Vec<Missed>,
     /// Newest backup of each database.
     pub backups: BTreeMap<String, Last>,
+    /// Backups whose newest verification found them damaged, and when, by database and id.
+    pub damaged: BTreeMap<(String, String), Timestamp>,
     /// Newest drill of each database.
     pub drills: BTreeMap<String, Last>,
     /// When servers were last looked at for coverage, and what was not covered.
@@ -115,7 +117,7 @@ fn failed(error: tokio_postgres::Error) -> anyhow::Error {
     public::failure(error, "cannot read schema sankofa of the warehouse")
 }
 
-/// Reads everything. Cost: eight queries over the newest runs.
+/// Reads everything. Cost: nine queries over the newest runs.
 ///
 /// # Errors
 /// As [`public::failure`].
@@ -129,6 +131,7 @@ pub async fn read(client: &Client) -> Result<Overview> {
         checks,
         missed,
         backups: newest(client, "backup").await?,
+        damaged: damaged(client).await?,
         drills: newest(client, "drill").await?,
         coverage: coverage(client).await?,
     })
@@ -214,6 +217,17 @@ async fn newest(client: &Client, table: &str) -> Result<BTreeMap<String, Last>> 
     );
     let rows = client.query(&sql, &[]).await.map_err(failed)?;
     Ok(rows.iter().map(|row| (row.get(0), Last { failure: row.get(1), ended_at: row.get(2) })).collect())
+}
+
+/// A store that could not be read says nothing of what is in it.
+async fn damaged(client: &Client) -> Result<BTreeMap<(String, String), Timestamp>> {
+    let sql = "SELECT database_name, backup_id, verified_at FROM (
+            SELECT DISTINCT ON (database_name, backup_id) database_name, backup_id, verified_at, passed
+            FROM sankofa.verification WHERE passed OR error_code = 'data'
+            ORDER BY database_name, backup_id, verified_at DESC, id DESC) newest
+        WHERE NOT passed";
+    let rows = client.query(sql, &[]).await.map_err(failed)?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
 }
 
 async fn coverage(client: &Client) -> Result<Option<(Timestamp, Vec<Gap>)>> {

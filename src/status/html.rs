@@ -149,12 +149,16 @@ fn section(page: &mut String, part: Part, lines: &[Line], seen: &Seen, now: Time
     page.push_str("</section>\n");
 }
 
+/// A table whose roles are written out: on a phone its rows are laid out as blocks, and browsers would forget them.
 fn table(page: &mut String, caption: &str, lines: &[&Line], now: Timestamp) {
     let _ = write!(
         page,
-        "<table>\n<caption>{caption}, the worst first</caption>\n<thead><tr><th scope=\"col\">Name</th>\
-         <th scope=\"col\">State</th><th scope=\"col\">As of</th><th scope=\"col\">What is known</th></tr></thead>\n<tbody>\n"
+        "<table role=\"table\">\n<caption>{caption}, the worst first</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">"
     );
+    for name in ["Name", "State", "As of", "What is known"] {
+        let _ = write!(page, "<th role=\"columnheader\" scope=\"col\">{name}</th>");
+    }
+    page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
     for line in lines {
         let at = line.at.map_or("-".into(), |at| {
             format!(
@@ -165,7 +169,8 @@ fn table(page: &mut String, caption: &str, lines: &[&Line], now: Timestamp) {
         });
         let _ = writeln!(
             page,
-            "<tr><th scope=\"row\">{}</th><td class=\"state {1}\">{2} {1}</td><td class=\"when\">{at}</td><td>{3}</td></tr>",
+            "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}</th><td role=\"cell\" class=\"state {1}\">{2} {1}</td>\
+             <td role=\"cell\" class=\"when\">{at}</td><td role=\"cell\">{3}</td></tr>",
             escape(&line.name),
             line.verdict.word(),
             mark(line.verdict),
@@ -271,5 +276,38 @@ mod tests {
     #[test]
     fn the_style_needs_nothing_from_elsewhere() {
         assert!(!STYLE.contains("url(") && !STYLE.contains("@import") && !STYLE.contains("</"));
+    }
+
+    /// How far apart two colours are, from 1 to 21, as WCAG 2 counts it.
+    fn contrast(one: &str, other: &str) -> f64 {
+        let light = |colour: &str| {
+            let hex = colour.trim_start_matches('#');
+            let wide = if hex.len() == 3 { 1 } else { 2 };
+            let part = |at: usize| {
+                let digits = &hex[at * wide..(at + 1) * wide];
+                let level = f64::from(u8::from_str_radix(&digits.repeat(3 - wide), 16).unwrap()) / 255.0;
+                if level <= 0.04045 { level / 12.92 } else { ((level + 0.055) / 1.055).powf(2.4) }
+            };
+            0.2126 * part(0) + 0.7152 * part(1) + 0.0722 * part(2)
+        };
+        let (one, other) = (light(one) + 0.05, light(other) + 0.05);
+        one.max(other) / one.min(other)
+    }
+
+    #[test]
+    fn every_colour_of_text_stands_out_from_the_paper_in_light_and_in_dark() {
+        assert!((contrast("#000", "#ffffff") - 21.0).abs() < 0.01);
+        let schemes: Vec<&str> = STYLE.lines().filter(|line| line.contains("--paper:")).collect();
+        assert_eq!(schemes.len(), 2, "light and dark");
+        for scheme in schemes {
+            let colour = |name: &str| {
+                let rest = &scheme[scheme.find(name).unwrap() + name.len()..];
+                rest[..rest.find(';').unwrap()].trim()
+            };
+            for text in ["--ink:", "--soft:", "--bad:", "--late:", "--good:", "--bar:"] {
+                let apart = contrast(colour(text), colour("--paper:"));
+                assert!(apart >= 4.5, "{text} {apart:.1} in {scheme}");
+            }
+        }
     }
 }

@@ -10,8 +10,8 @@ use crate::config::model::{Database, Pipeline};
 use crate::error::Failure;
 use crate::ledger::overrides::Taken;
 use crate::ledger::overview::{Gap, Last, Missed, Overview, Run};
-use crate::report::duration;
 use crate::report::lines::{minute, span};
+use crate::report::{duration, grouped};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,6 +92,10 @@ fn due(pipeline: &Pipeline, question: &Question<'_>) -> (Timestamp, String) {
     }
 }
 
+fn count(rows: i64) -> String {
+    grouped(u64::try_from(rows).unwrap_or(0))
+}
+
 /// A pipeline and its tables.
 fn rows(
     name: &str,
@@ -125,8 +129,8 @@ fn rows(
                 let (verdict, said) = match (is_late, ledger.set_aside.get(&key)) {
                     (true, Some(taken)) => (Verdict::Late, set_aside(taken)),
                     (false, Some(taken)) => (Verdict::Warned, set_aside(taken)),
-                    (true, None) => (Verdict::Late, format!("its rows are older than those that {words}")),
-                    (false, None) => (Verdict::Good, format!("{} rows", there.live_rows)),
+                    (true, None) => (Verdict::Late, format!("its newest load is too old: one {words}")),
+                    (false, None) => (Verdict::Good, format!("{} rows", count(there.live_rows))),
                 };
                 line(Part::Tables, &whole, verdict, at, said)
             }
@@ -172,7 +176,7 @@ fn run(
         }
         Some(_) => {
             let rows = newest.map_or(0, |run| run.rows_written);
-            of(Verdict::Good, ended, format!("{rows} rows written by the newest run{on}"))
+            of(Verdict::Good, ended, format!("{} rows written by the newest run{on}", count(rows)))
         }
     }
 }
@@ -224,6 +228,10 @@ fn coverage(ledger: &Overview, question: &Question<'_>) -> Vec<Line> {
     lines
 }
 
+fn good_backups(count: usize) -> String {
+    if count == 1 { "1 good backup".into() } else { format!("{count} good backups") }
+}
+
 /// The failure of the newest run, if nothing good has come after it.
 fn failure_of(last: Option<&BTreeMap<String, Last>>, name: &str, good: Option<Timestamp>) -> Option<String> {
     let last = last?.get(name)?;
@@ -238,6 +246,10 @@ fn backup(database: &Database, stored: &Stored, ledger: Option<&Overview>, now: 
     if let Some(failure) = failure_of(ledger.map(|ledger| &ledger.backups), &database.name, newest) {
         return of(Verdict::Failed, failure);
     }
+    let when = |id: &String| ledger?.damaged.get(&(database.name.clone(), id.clone()));
+    let mut damaged = stored.backups.iter().filter_map(|one| Some((&one.id, when(&one.id)?)));
+    let first = damaged.next();
+    let rest = stored.backups.len() - usize::from(first.is_some()) - damaged.count();
     let limit = database.expected_every;
     match newest {
         None => of(Verdict::Missing, "it has no good backup".into()),
@@ -248,13 +260,20 @@ fn backup(database: &Database, stored: &Stored, ledger: Option<&Overview>, now: 
             Verdict::Late,
             format!("the newest is {} old, and expected every {}", age(at, now).1, span(limit.as_secs())),
         ),
-        Some(_) => of(
-            Verdict::Good,
-            match stored.backups.len() {
-                1 => "1 good backup".into(),
-                count => format!("{count} good backups"),
-            },
-        ),
+        Some(_) => match first {
+            None => of(Verdict::Good, good_backups(rest)),
+            Some((id, at)) => {
+                let is_newest = stored.backups.first().is_some_and(|one| one.id == *id);
+                let what = format!("{id} was found damaged at {}", minute(*at));
+                match is_newest {
+                    true => of(
+                        Verdict::Failed,
+                        format!("the newest, {what}: make another with `sankofa backup {}`", database.name),
+                    ),
+                    false => of(Verdict::Warned, format!("{}; {what}", good_backups(rest))),
+                }
+            }
+        },
     }
 }
 

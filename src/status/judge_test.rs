@@ -40,7 +40,7 @@ fn verdict(lines: &[Line], part: Part) -> (Verdict, &str) {
 
 fn stored(backup_hours: i64, drill: (i64, bool, u64)) -> Stored {
     Stored {
-        backups: vec![Kept { at: ago(backup_hours), stored_bytes: 1 }],
+        backups: vec![Kept { id: "one".into(), at: ago(backup_hours), stored_bytes: 1 }],
         drills: vec![Proof { at: ago(drill.0), proven: drill.1, took_ms: (drill.2, 1000) }],
     }
 }

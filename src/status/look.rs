@@ -74,6 +74,7 @@ async fn of_store(database: &Database, environment: &str, resolver: &Resolver) -
         .of(&home)
         .filter(|backup| backup.is_good())
         .map(|backup| Kept {
+            id: backup.id.clone(),
             at: backup.manifest.started_at.min(backup.stored_at),
             stored_bytes: backup.manifest.object.stored_bytes,
         })

@@ -107,6 +107,8 @@ pub struct Line {
 /// One backup that is in a store now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
+    /// Its id.
+    pub id: String,
     /// When it was made, as the more pessimistic of two clocks says.
     pub at: Timestamp,
     /// Bytes in the store.

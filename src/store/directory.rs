@@ -338,6 +338,11 @@ fn failed(error: io::Error, verb: &str, path: &Path) -> anyhow::Error {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             failure.hint("Free some disk space and run it again.").into()
         }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            if !matches!(verb, "read" | "list" | "look at") =>
+        {
+            failure.hint(crate::error::MAY_WRITE).into()
+        }
         _ => failure.into(),
     }
 }

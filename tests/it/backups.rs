@@ -451,6 +451,44 @@ async fn doctor_tries_the_store_the_database_and_the_programs_and_leaves_nothing
 }
 
 #[tokio::test]
+async fn doctor_names_what_the_role_that_dumps_may_not_read() {
+    for major in [16, 18] {
+        let server = Server::major(major);
+        let source = server.fresh_database("doctor_reads").await;
+        let role = server.role("dumper", "").await;
+        source
+            .sql(&format!(
+                "CREATE TABLE shut (id serial); CREATE TABLE hides (id int); ALTER TABLE hides ENABLE ROW LEVEL SECURITY;
+                 GRANT SELECT ON hides TO {}; SELECT lo_from_bytea(4711, 'ab')",
+                quote(&role)
+            ))
+            .await;
+        let programs = client_program(major, "pg_dump");
+        let sankofa = Sankofa::new()
+            .file("sankofa.yaml", PROJECT.replace("    records: {connection: records_db}\n", ""))
+            .connection_uri("hr_db", &source.connection_uri_as(&role))
+            .env("SANKOFA_PG_BIN", programs.parent().unwrap().to_str().unwrap());
+        fs::create_dir(sankofa.folder().join("off")).unwrap();
+        let done = sankofa.run(&["doctor", "--for", "backup"]).await.exits(77);
+        let said = done.json()["findings"].to_string();
+        for part in [
+            "may not read public.shut and 1 more",
+            "does not see every row (row security) of public.hides",
+            "may not read large object 4711",
+            "GRANT SELECT ON LARGE OBJECT 4711 TO ",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(done.json()["next"].as_str().unwrap().starts_with("GRANT pg_read_all_data TO "));
+        let grants =
+            "GRANT pg_read_all_data TO {}; ALTER ROLE {} BYPASSRLS; GRANT SELECT ON LARGE OBJECT 4711 TO {}";
+        source.sql(&grants.replace("{}", &quote(&role))).await;
+        let done = sankofa.run(&["doctor", "--for", "backup"]).await.succeeds();
+        assert!(done.stdout.contains("may read all of it"), "{}", done.told());
+    }
+}
+
+#[tokio::test]
 async fn what_backup_has_stored_is_good_opens_and_goes_with_its_globals_when_its_time_has_come() {
     let source = Server::major(16).fresh_database("whole").await;
     source.sql("CREATE TABLE t AS SELECT n FROM generate_series(1, 500) n").await;

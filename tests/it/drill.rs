@@ -175,3 +175,14 @@ async fn doctor_tells_of_a_restore_that_was_left_half_done() {
     let told = drills.project.run(&["doctor", "--json"]).await;
     assert!(told.stdout.contains("no restore or drill was left half done"), "{}", told.told());
 }
+
+#[tokio::test]
+async fn ctrl_c_at_the_question_for_an_identity_is_130_and_the_question_names_the_flag() {
+    let Drills { project, source: _source, server: _server } = Drills::of(ROWS).await;
+    let project = project.without("AIRFLOW_VAR_AGE_IDENTITY");
+    let binary = env!("CARGO_BIN_EXE_sankofa");
+    let typed =
+        format!("(sleep 3; printf '\\003'; sleep 3) | script -qec '{binary} drill db --run asked' /dev/null");
+    let done = project.start("/bin/sh", &["-c", &typed]).wait().await.exits(130);
+    assert!(done.stdout.contains("a file goes by --identity-file"), "{}", done.told());
+}

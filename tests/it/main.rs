@@ -31,6 +31,7 @@ mod pages;
 mod pair;
 mod monday;
 mod notify;
+mod operations;
 mod ops;
 mod prove;
 mod public;

@@ -516,3 +516,34 @@ fn age_pair() -> (String, String) {
     let identity = age::x25519::Identity::generate();
     (identity.to_public().to_string(), identity.to_string().expose_secret().to_owned())
 }
+
+#[tokio::test]
+async fn a_stage_that_fills_up_or_takes_no_writes_is_named_with_what_to_do() {
+    let Some(disk) = crate::stored::Disk::of_mib(1) else { return };
+    let bench = Bench::new((17, 17)).await;
+    bench
+        .source
+        .sql(
+            "CREATE TABLE much AS SELECT g AS id, string_agg(md5(random()::text), '') AS v
+              FROM generate_series(1, 3000) g, generate_series(1, 60) n GROUP BY g",
+        )
+        .await;
+    let pipeline = "source: src\nschema: w\ntables:\n  public.much: {mode: full_refresh, key: [id]}\n";
+    bench.sankofa.write("pipelines/p.yaml", pipeline);
+    let place = disk.path().display().to_string();
+    let project =
+        bench.sankofa.read("sankofa.yaml").replace("directory: ./stage", &format!("directory: {place}"));
+    assert!(project.contains(&place), "{project}");
+    bench.sankofa.write("sankofa.yaml", project);
+    let full = bench.run(&["extract", "p", "--run", "one"]).await.exits(75);
+    for part in [format!("cannot write {place}"), "Free some disk space".to_owned()] {
+        assert!(full.stderr.contains(&part), "{part}: {}", full.told());
+    }
+    let shut = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status();
+    assert!(shut.unwrap().success());
+    let done = bench.run(&["extract", "p", "--run", "two"]).await.exits(77);
+    assert!(done.stderr.contains("Read-only file system"), "{}", done.told());
+    assert!(done.stderr.contains("Let this user write there"), "{}", done.told());
+    let done = bench.run(&["doctor", "--for", "rows"]).await.exits(77);
+    assert_eq!(done.json()["next"], "Let this user write there.");
+}

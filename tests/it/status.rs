@@ -129,6 +129,34 @@ async fn a_failed_run_and_the_check_that_refused_it_are_told_until_it_is_publish
 }
 
 #[tokio::test]
+async fn a_backup_that_was_found_damaged_is_no_good_one_until_it_is_read_well_again() {
+    let bed = running().await;
+    let store = bed.project.folder().join("store/db");
+    let backup = std::fs::read_dir(&store).unwrap().flatten().next().unwrap().path();
+    let mut files = std::fs::read_dir(&backup).unwrap().flatten().map(|file| file.path());
+    let dump = files.find(|file| file.file_name().unwrap().to_string_lossy().starts_with("dump.")).unwrap();
+    let sound = std::fs::read(&dump).unwrap();
+    let turn = |bytes: &[u8]| {
+        std::fs::remove_file(&dump).unwrap();
+        std::fs::write(&dump, bytes).unwrap();
+    };
+    let mut broken = sound.clone();
+    *broken.last_mut().unwrap() ^= 1;
+    turn(&broken);
+    bed.run(&["backups", "verify"]).await.exits(65);
+    let done = bed.run(&["status"]).await.exits(65);
+    is(&done, "backups db", "failed", "was found damaged");
+    assert!(done.stdout.contains("make another with `sankofa backup db`"), "{}", done.told());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await; // the newest backup is told by its second
+    bed.run(&["backup", "db"]).await.succeeds();
+    let done = bed.run(&["status"]).await.succeeds();
+    is(&done, "backups db", "warned", "1 good backup; ");
+    turn(&sound);
+    bed.run(&["backups", "verify", "--all"]).await.succeeds();
+    is(&bed.run(&["status"]).await.succeeds(), "backups db", "good", "2 good backups");
+}
+
+#[tokio::test]
 async fn what_cannot_be_asked_is_said_hides_nothing_and_is_never_taken_for_good() {
     let bed = running().await;
     let away = Platform { project: bed.project.connection_uri("wh", "postgres://a:b@127.0.0.1:1/x"), ..bed };
@@ -195,6 +223,9 @@ async fn the_page_is_whole_fetches_nothing_runs_nothing_and_escapes_every_name()
         "scope=\"col\"",
         "scope=\"row\"",
         "role=\"img\"",
+        "<table role=\"table\">",
+        "<th role=\"columnheader\" scope=\"col\">",
+        "<th role=\"rowheader\" scope=\"row\">",
         "<desc",
         "viewport",
     ] {

@@ -10,6 +10,7 @@ use crate::backup::holders::{Held, each};
 use crate::backup::seal::Identities;
 use crate::error::{Failure, Kind, classify};
 use crate::secret::Resolver;
+use crate::stop::Reason;
 use anyhow::{Context, Result};
 use secrecy::SecretString;
 use std::io::IsTerminal;
@@ -104,8 +105,12 @@ async fn of_file(file: &Path) -> Result<Identities> {
 }
 
 async fn of_person() -> Result<Identities> {
-    let asked =
-        tokio::task::spawn_blocking(|| rpassword::prompt_password("age identity (AGE-SECRET-KEY-1...): "));
-    let text = asked.await.context("cannot ask for the identity")?.context("cannot ask for the identity")?;
+    const PROMPT: &str = "age identity (AGE-SECRET-KEY-1...; a file goes by --identity-file): ";
+    let asked = tokio::task::spawn_blocking(|| rpassword::prompt_password(PROMPT));
+    let typed = asked.await.context("cannot ask for the identity")?;
+    let text = typed.map_err(|why| match why.kind() {
+        std::io::ErrorKind::Interrupted => Reason::Interrupted.failure().into(),
+        _ => anyhow::Error::from(why).context("cannot ask for the identity"),
+    })?;
     Ok(Identities::parse(&SecretString::from(text), "what was typed")?)
 }

@@ -106,7 +106,7 @@ pub struct Defaults {
     pub timezone: Option<String>,
     /// Rows that are gone from the source; not applied to tables in mode `append`.
     pub deletes: Option<DeletesKeys>,
-    /// Whether a column dropped at the source is dropped in the warehouse; it stays by default.
+    /// Whether a column dropped at the source is dropped in the warehouse; by default it stays, NULL in every row read since.
     pub drop: Option<bool>,
 }
 
