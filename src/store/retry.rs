@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_request_that_is_wrong_or_forbidden_is_never_sent_twice() {
-        let table: [(u16, &[&str]); 5] = [
+        let table: [(u16, &[&str]); 6] = [
             (
                 400,
                 &[

@@ -168,7 +168,7 @@ async fn settings_of_the_database_and_the_role_change_no_row() {
         ("extra_float_digits", "-5"),
         ("lc_monetary", "C.UTF-8"),
         ("search_path", "\"Odd Schéma.x\""),
-        ("statement_timeout", "1"),
+        ("statement_timeout", "20"),
     ];
     for (name, value) in settings {
         let quoted = if name == "search_path" { value.to_owned() } else { format!("'{value}'") };

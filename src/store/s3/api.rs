@@ -248,7 +248,13 @@ impl Tries {
         let refusal = Refusal { status, code: &fault.code, retry_after: fault.retry_after };
         match retry::decide(retry::Call::Account, &refusal, self.attempt, pace, retry::jitter()) {
             Next::BackOff(wait) => {
-                tracing::debug!(%fault, attempt = self.attempt, wait_ms = wait.as_millis(), "tries S3 again");
+                let (attempt, wait_ms) = (self.attempt, wait.as_millis());
+                if attempt > 2 {
+                    // Somebody may be waiting for the answer.
+                    tracing::warn!(%fault, attempt, wait_ms, "S3 failed again");
+                } else {
+                    tracing::debug!(%fault, attempt, wait_ms, "S3 failed");
+                }
                 tokio::time::sleep(wait).await;
                 Ok(())
             }
