@@ -21,7 +21,7 @@ help: ## print this list
 .PHONY: test
 test: testbed lint ## everything that CI runs: test bed, lint, all tests
 	$(WITH) cargo test --locked
-	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-kubernetes
+	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-kubernetes test-platform
 
 .PHONY: test-airflow
 test-airflow: build ## the package of airflow_dags/ on a real Airflow 3.3; AIRFLOW=2: on 2.11
