@@ -21,11 +21,15 @@ help: ## print this list
 .PHONY: test
 test: testbed lint ## everything that CI runs: test bed, lint, all tests
 	$(WITH) cargo test --locked
-	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-kubernetes
+	$(MAKE) --no-print-directory test-nomad test-image test-airflow test-kubernetes test-platform
 
 .PHONY: test-airflow
 test-airflow: build ## the package of airflow_dags/ on a real Airflow 3.3; AIRFLOW=2: on 2.11
 	tests/airflow/run.sh $(or $(AIRFLOW),3)
+
+.PHONY: test-upgrade
+test-upgrade: testbed build ## a real Airflow 2.11 becomes 3.3 on its own database, with the same DAGs and locks (root)
+	tests/airflow/run.sh 3 upgrade
 
 .PHONY: test-kubernetes
 test-kubernetes: testbed build ## the same package on a real Kubernetes of one node, with the real image and Vault (root)

@@ -10,6 +10,7 @@ import time
 
 import backups
 import data
+import launches
 import vaults
 from cluster import pipe
 from contestant import Sankofa
@@ -282,4 +283,5 @@ ALL = {
     "backup": backups.backup,
     "restore": backups.restore,
     "secrets": vaults.secrets,
+    "airflow": launches.airflow,
 }

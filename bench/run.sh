@@ -3,7 +3,7 @@
 #
 # usage: bench/run.sh [--write] [CASE...]       bench/run.sh --help lists the cases
 #
-# Needs: what `make testbed` installs (done here if it is missing) and about 15 GB in $TMPDIR.
+# Needs: what `make testbed` installs (done here if it is missing) and about 15 GB in $TMPDIR; `airflow` a Docker engine, so root.
 # Sizes: BENCH_SMALL=1 runs everything small in a minute, to check the bench itself; BENCH_FULL=1
 #        goes up to 50 million rows. BENCH_ROWS, BENCH_WIDE_ROWS, BENCH_TABLES, BENCH_ROUNDS set each.
 # Cost:  about an hour on two cores; with BENCH_SMALL=1 under a minute, building apart.

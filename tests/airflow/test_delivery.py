@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import requests
 pytest.importorskip("airflow.dag_processing.bundles", reason="Airflow 2.11 has no bundles: tests/nomad/test_jobs.py, DagSync")
 from sankofa_airflow.bundle import DeployedBundle  # noqa: E402
 from sankofa_airflow.compat import AirflowException  # noqa: E402
+from waiting import until  # noqa: E402
 
 DAG = """
 import time
@@ -185,18 +185,13 @@ class Platform:
         token = requests.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
         self.headers = {"Authorization": f"Bearer {token}"}
 
-    def until(self, what: str, condition: Any, seconds: float = 180) -> Any:
-        """Wait for something to be so."""
-        last, told = time.monotonic() + seconds, ""
-        while time.monotonic() < last:
-            try:
-                if found := condition():
-                    return found
-            except Exception as error:  # not yet
-                told = repr(error)
-            time.sleep(0.2)
-        logs = "\n".join(f"== {file.name}\n{file.read_text()[-1500:]}" for file in self.home.glob("*.log"))
-        raise AssertionError(f"not in {seconds} s: {what}: {told}\n{logs}")
+    def until(self, what: str, condition: Any) -> Any:
+        """Wait for something to be so; a failure tells the ends of all logs."""
+        return until(what, condition, spares=(requests.RequestException,), tells=self.logs)
+
+    def logs(self) -> str:
+        """The end of what each process has said."""
+        return "\n".join(f"== {file.name}\n{file.read_text()[-1500:]}" for file in self.home.glob("*.log"))
 
     def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         """Ask the API server."""

@@ -12,20 +12,11 @@ from typing import Any
 import pytest
 from sankofa_airflow.compat import AirflowException, AirflowFailException, AirflowSkipException
 from sankofa_airflow.task import sankofa_task
+from waiting import until
 
 
 def task(command: str, pipeline: str, locks: Any, **more: Any) -> Any:
     return sankofa_task(command, command, pipeline, lock=locks / f"{pipeline}.lock.json", **more)
-
-
-def until(condition: Any, seconds: float = 60) -> Any:
-    last = time.monotonic() + seconds
-    while time.monotonic() < last:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it has not come to pass")
 
 
 def running(engine: Any) -> list[str]:
@@ -87,7 +78,7 @@ def killed_at_work(engine: Any, operator: Any, own: Any) -> str:
             operator.execute(own)
         finally:
             os._exit(0)
-    container = until(lambda: running(engine))[0]
+    container = until("its container runs", lambda: running(engine), 60)[0]
     time.sleep(0.3)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -108,7 +99,7 @@ def test_what_ended_after_its_try_was_killed_is_harvested_and_not_run_again(on_d
     door.is_open.clear()
     container = killed_at_work(on_docker, task("sync", "gate", locks), context(run="harvest"))
     door.is_open.set()
-    until(lambda: not running(on_docker))
+    until("its container ends", lambda: not running(on_docker), 60)
     runs = "SELECT count(*) FROM sankofa.runs"
     before, events = school.psql("warehouse", sql=runs), time.time()
     result = task("sync", "gate", locks).execute(context(run="harvest", attempt=2))
@@ -123,7 +114,7 @@ def test_what_failed_for_a_time_after_its_try_was_killed_is_run_anew_by_the_next
     door.is_open.clear()
     killed_at_work(on_docker, task("sync", "gate", locks), context(run="anew"))
     on_docker.api.kill(running(on_docker)[0])
-    until(lambda: not running(on_docker))
+    until("its container ends", lambda: not running(on_docker), 60)
     door.is_open.set()
     assert task("sync", "gate", locks).execute(context(run="anew", attempt=2))["status"] == "ok"
 
@@ -152,7 +143,7 @@ def test_mark_failed_ends_the_container(on_docker, locks, context, door):
     if child == 0:  # as Airflow's task runner does
         signal.signal(signal.SIGTERM, lambda *_: (operator.on_kill(), os._exit(0)))
         operator.execute(context(run="kill"))
-    until(lambda: running(on_docker))
+    until("its container runs", lambda: running(on_docker), 60)
     time.sleep(0.3)
     os.kill(child, signal.SIGTERM)
     os.waitpid(child, 0)

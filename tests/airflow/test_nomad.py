@@ -19,6 +19,7 @@ import pytest
 from sankofa_airflow.compat import AirflowException, AirflowFailException, AirflowSkipException
 from sankofa_airflow.nomad_api import Nomad, NomadError, fate
 from sankofa_airflow.task import sankofa_task
+from waiting import until
 
 CHECKOUT = Path(os.environ["SANKOFA_CHECKOUT"])
 sys.path.insert(0, str(CHECKOUT / "tests/nomad"))
@@ -78,16 +79,6 @@ def task(*options: str, **more: Any) -> Any:
     return sankofa_task("t", "sync", "hr", options=options, **more)
 
 
-def until(condition: Any, seconds: float = 30) -> Any:
-    last = time.monotonic() + seconds
-    while time.monotonic() < last:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it has not come to pass")
-
-
 def children(nomad: Any) -> list[dict[str, Any]]:
     return Nomad(nomad.url).children("sankofa-rows", "")
 
@@ -119,7 +110,7 @@ def killed_at_work(nomad: Any, own: Any) -> str:
             task("wait").execute(own)
         finally:
             os._exit(0)
-    until(lambda: nomad.control_tasks())
+    until("its task runs", lambda: nomad.control_tasks(), 30)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return str(children(nomad)[0]["ID"])
@@ -136,7 +127,7 @@ def test_what_a_killed_try_left_running_is_adopted(nomad, context, said):
 def test_what_ended_after_its_try_was_killed_is_harvested_once(nomad, context):
     killed_at_work(nomad, context())
     nomad.go.touch()
-    until(lambda: not nomad.control_tasks())
+    until("its task ends", lambda: not nomad.control_tasks(), 30)
     time.sleep(0.5)
     assert task("wait").execute(context(attempt=2))["status"] == "ok"
     assert len(children(nomad)) == 1
@@ -147,7 +138,7 @@ def test_what_ended_after_its_try_was_killed_is_harvested_once(nomad, context):
 def test_what_failed_for_a_time_after_its_try_was_killed_is_run_anew(nomad, context):
     killed_at_work(nomad, context())
     nomad.control_kill(next(iter(nomad.cluster.allocs)))
-    until(lambda: not nomad.control_tasks())
+    until("its task ends", lambda: not nomad.control_tasks(), 30)
     nomad.go.touch()
     time.sleep(0.5)
     assert task("wait").execute(context(attempt=2))["status"] == "ok"
@@ -165,7 +156,7 @@ def test_a_timeout_and_mark_failed_leave_nothing_running(nomad, context):
     signal.setitimer(signal.ITIMER_REAL, 2)
     with pytest.raises(Timeout):
         task("wait").execute(context())
-    until(lambda: not nomad.control_tasks(), 6)
+    until("its task ends", lambda: not nomad.control_tasks(), 6)
     assert all(one["Stop"] for one in children(nomad))
 
 

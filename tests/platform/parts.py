@@ -11,13 +11,12 @@ import json
 import os
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 from postgres import free_port
+from waiting import until
 
 BED = Path(os.environ["SANKOFA_TESTBED"])
 CHECKOUT = Path(os.environ["SANKOFA_CHECKOUT"])
@@ -25,18 +24,6 @@ BINARY = Path(os.environ["SANKOFA_BINARY"])
 IMAGE = "sankofa:platform"
 ROOT_TOKEN = "not-a-secret-root"
 AIRFLOW_TOKEN = "not-a-secret-airflow"
-Found = TypeVar("Found")
-
-
-def until(what: str, condition: Callable[[], Found], seconds: float = 180) -> Found:
-    """Wait until `condition` holds; return what it returns. Fails, naming `what`."""
-    last = time.monotonic() + seconds
-    while time.monotonic() < last:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"it has not come to pass within {seconds:.0f} s: {what}")
 
 
 def answers(url: str) -> bool:

@@ -6,12 +6,14 @@ them have left. Runs are told apart by their ids: the first day's are Airflow's 
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
-from postgres import PASSWORD
 from flow import OURS
-from parts import Redis, until
+from parts import Redis
+from postgres import PASSWORD
+from waiting import until
 from whole import PIPELINES
 
 ROWS = OURS[:3]
@@ -155,12 +157,10 @@ def test_at_the_end_nothing_is_left_over_and_every_alert_went_out_once(platform)
     published = "SELECT run_id FROM sankofa.runs WHERE status = 'published'"
     assert sorted(warehouse.psql("warehouse", sql=published).splitlines()) == sorted(airflow.sql(known).splitlines())
     assert warehouse.psql("warehouse", sql="SELECT * FROM sankofa.runs WHERE status <> 'published'") == ""
+    sessions = "SELECT pid, usename, state, query FROM pg_stat_activity WHERE usename LIKE 'sankofa%'"
     for server in (platform.sources, warehouse):
-        sessions = "SELECT pid, usename, state, query FROM pg_stat_activity WHERE usename LIKE 'sankofa%'"
-        try:
-            until("nobody of ours is there", lambda server=server: not server.psql("postgres", sql=sessions), 60)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {server.psql('postgres', sql=sessions)}") from None
+        ours = functools.partial(server.psql, "postgres", sql=sessions)
+        until("nobody of ours is there", lambda ours=ours: not ours(), 60, tells=ours)
         assert server.psql("postgres", sql="SELECT * FROM pg_locks WHERE locktype = 'advisory'") == ""
     # Containers, volumes, tasks.
     assert platform.engine.containers() == []

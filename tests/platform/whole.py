@@ -19,10 +19,11 @@ from types import TracebackType
 from typing import Any
 
 import parts
-from postgres import PASSWORD, Cluster
 from flow import Airflow, parent_of
-from parts import BINARY, CHECKOUT, IMAGE, run, until
+from parts import BINARY, CHECKOUT, IMAGE, run
+from postgres import PASSWORD, Cluster
 from school import Door
+from waiting import until
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("SANKOFA_SHARED") or CHECKOUT.parent / "shared")

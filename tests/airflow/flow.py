@@ -1,6 +1,6 @@
 """Airflow as an institution runs it: scheduler, dag-processor, triggerer, api-server, their database.
 
-In:    an installed Airflow 3.3 or 2.11, a PostgreSQL server, `[sankofa]`.
+In:    an installed Airflow 3.3 or 2.11 and what a platform needs beside it, a PostgreSQL server, `[sankofa]`.
 Out:   the processes, by name, to kill and to start again; runs, their tasks, what a person does to them.
 Holds: nothing is stubbed: LocalExecutor (or Celery) starts the tasks, the REST interface takes orders.
 """
@@ -18,9 +18,10 @@ from typing import Any
 
 import requests
 from postgres import PASSWORD, Cluster, free_port
-from parts import until
+from waiting import until
 
 VERSION = int(os.environ["SANKOFA_AIRFLOW"])
+BED, WORK = Path(os.environ["SANKOFA_TESTBED"]), Path(os.environ["SANKOFA_WORK"])
 OURS = ("sankofa_hr", "sankofa_records", "sankofa_service_desk", "sankofa_backups")
 COMMON = {
     "CORE__PARALLELISM": "3",
@@ -61,14 +62,14 @@ def parent_of(pid: int) -> int:
 class Airflow:
     """One Airflow in `work`, its metadata in `cluster`."""
 
-    def __init__(self, work: Path, cluster: Cluster, settings: dict[str, str], executor: str = "LocalExecutor") -> None:
+    def __init__(self, work: Path, cluster: Cluster, settings: dict[str, str], version: int = VERSION) -> None:
         self.work, self.cluster, self.port = work, cluster, free_port()
         cluster.psql("postgres", sql="CREATE DATABASE airflow")
         database = f"postgresql+psycopg2://postgres:{PASSWORD}@127.0.0.1:{cluster.port}/airflow"
         own = {
             **COMMON,
             "DATABASE__SQL_ALCHEMY_CONN": database,
-            "CORE__EXECUTOR": executor,
+            "CORE__EXECUTOR": "LocalExecutor",
             "CORE__DAGS_FOLDER": str(work / "repository/dags"),
             "API__PORT": str(self.port),
             "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
@@ -79,7 +80,16 @@ class Airflow:
         self.environment = {**os.environ, **found, **settings, "AIRFLOW_HOME": str(work / "home")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.token = ""
+        self.be(version)
         self.command("db", "migrate")
+
+    def be(self, version: int) -> None:
+        """Let every program that is started from now on be of a version."""
+        self.version = version
+        self.environment |= {
+            "PATH": f"{BED}/airflow-{version}/bin:{os.environ['PATH']}",
+            "PYTHONPATH": f"{WORK}/site:{BED}/airflow-platform-{version}",
+        }
 
     def command(self, *words: str) -> str:
         """Run one `airflow` command to its end."""
@@ -108,7 +118,7 @@ class Airflow:
 
     def start_all(self) -> None:
         """Start what an Airflow of this version needs for LocalExecutor and deadlines."""
-        self.start(*(("api-server", "dag-processor", "scheduler", "triggerer") if VERSION == 3 else ("scheduler", "triggerer")))
+        self.start(*(("api-server", "dag-processor", "scheduler", "triggerer") if self.version == 3 else ("scheduler", "triggerer")))
 
     def kill(self, name: str) -> None:
         """Kill a process, and not its children, as the kernel would."""
@@ -155,6 +165,7 @@ class Airflow:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 pass
+        self.processes.clear()
         mark = f"AIRFLOW_HOME={self.work / 'home'}".encode()
         for pid in [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit() and int(one.name) != os.getpid()]:
             try:
@@ -179,7 +190,7 @@ class Airflow:
 
     def dags(self) -> list[str]:
         """The DAGs that are there."""
-        there = "NOT is_stale" if VERSION == 3 else "is_active"
+        there = "NOT is_stale" if self.version == 3 else "is_active"
         return sorted(self.sql(f"SELECT dag_id FROM dag WHERE {there}").split())
 
     def first_run(self, dag: str) -> str:
@@ -189,14 +200,14 @@ class Airflow:
     def unpause(self, *dags: str) -> None:
         """Switch DAGs on."""
         for dag in dags:
-            if VERSION == 3:
+            if self.version == 3:
                 self.api("PATCH", f"dags/{dag}", {"is_paused": False})
             else:
                 self.command("dags", "unpause", dag)
 
     def trigger(self, dag: str, run: str, **conf: Any) -> str:
         """Start a run by hand; returns its id."""
-        if VERSION == 3:
+        if self.version == 3:
             self.api("POST", f"dags/{dag}/dagRuns", {"logical_date": None, "dag_run_id": run, "conf": conf})
         else:
             self.command("dags", "trigger", dag, "--run-id", run, "--conf", json.dumps(conf))
@@ -204,7 +215,7 @@ class Airflow:
 
     def clear(self, dag: str, run: str) -> None:
         """Clear the failed tasks of a run, as a person does when the cause is gone."""
-        if VERSION == 3:
+        if self.version == 3:
             body = {"dry_run": False, "dag_run_id": run, "only_failed": True, "reset_dag_runs": True}
             self.api("POST", f"dags/{dag}/clearTaskInstances", body)
         else:
