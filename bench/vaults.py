@@ -84,9 +84,13 @@ def took(binary, folder, environment):
 
 def project(folder, place):
     """A project whose secrets are in one place. JSON is YAML."""
-    os.makedirs(folder, exist_ok=True)
+    os.makedirs(f"{folder}/pipelines", exist_ok=True)
     with open(f"{folder}/sankofa.yaml", "w", encoding="utf-8") as file:
         json.dump({"version": 1, "secrets": [place], "warehouse": {"connection": IDS[0]}}, file)
+    for name in IDS[1:]:  # each id is one that the project names
+        pipeline = {"source": name, "schema": name, "tables": {"public.t": {"mode": "full_refresh"}}}
+        with open(f"{folder}/pipelines/{name}.yaml", "w", encoding="utf-8") as file:
+            json.dump(pipeline, file)
 
 
 def secrets(bench):

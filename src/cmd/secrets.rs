@@ -6,7 +6,9 @@ mod grants;
 mod policy;
 
 use super::Context;
+use crate::config::model::{Pipeline, Project};
 use crate::config::needs::Class;
+use crate::config::{load_pipeline, pipeline_names};
 use crate::report::Report;
 
 /// Where each secret that the project names is found; the policies and grants that it needs
@@ -50,4 +52,13 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
         Action::Check(args) => check::run(&args, context).await,
         Action::Policy(args) => policy::run(&args, context).await,
     }
+}
+
+/// The pipelines of a project that moves rows; none where there is no folder for them yet.
+fn pipelines(project: &Project, context: &Context) -> anyhow::Result<Vec<Pipeline>> {
+    let files = context.files();
+    if project.warehouse.is_none() || !files.project_dir.join("pipelines").is_dir() {
+        return Ok(Vec::new());
+    }
+    pipeline_names(&files)?.iter().map(|name| load_pipeline(&files, project, name)).collect()
 }

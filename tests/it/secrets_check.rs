@@ -166,3 +166,14 @@ async fn a_password_that_is_rotated_while_a_run_waits_is_asked_for_anew() {
         sankofa::pg::connect::connect(&connection, &options).await.unwrap().close().await;
     }
 }
+
+/// Secrets come before pipelines in the order of setting up.
+#[tokio::test]
+async fn a_project_without_a_folder_of_pipelines_is_checked_for_what_it_names() {
+    let warehouse = Server::major(17).fresh_database("check_first").await;
+    let yaml = "version: 1\nsecrets: [environment]\nwarehouse: {connection: wh}\n";
+    let sankofa = Sankofa::new().file("sankofa.yaml", yaml).connection("wh", &warehouse);
+    let told = sankofa.run(&["secrets", "check"]).await.succeeds().json();
+    assert_eq!(told["secrets"][0]["id"], "wh", "{told}");
+    sankofa.run(&["secrets", "policy", "--class", "rows"]).await.succeeds();
+}

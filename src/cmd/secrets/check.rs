@@ -1,10 +1,9 @@
 //! `sankofa secrets check`: where each id is found, what kind it is, how long it lives, what it opens.
 
-use super::beyond;
+use super::{beyond, pipelines};
 use crate::cmd::Context;
 use crate::config::model::Project;
 use crate::config::needs::{self, Class, Needed};
-use crate::config::{load_pipeline, pipeline_names};
 use crate::error::{Failure, classify, most_serious, nearest_hint};
 use crate::report::lines::{columns, span};
 use crate::report::{ErrorFields, Report};
@@ -72,13 +71,7 @@ fn summed(worst: &Failure, count: usize) -> Failure {
 
 /// The ids that are asked about.
 fn wanted(args: &Args, project: &Project, context: &Context) -> anyhow::Result<Vec<Needed>> {
-    let files = context.files();
-    let mut pipelines = Vec::new();
-    if project.warehouse.is_some() {
-        for name in pipeline_names(&files)? {
-            pipelines.push(load_pipeline(&files, project, &name)?);
-        }
-    }
+    let pipelines = pipelines(project, context)?;
     let all = match args.class {
         Some(class) => needs::of_class(project, &pipelines, class),
         None => needs::all(project, &pipelines),

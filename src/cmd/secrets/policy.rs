@@ -5,11 +5,10 @@
 //!        asked, never a value; nothing is changed.
 
 use super::grants::Grant;
-use super::{beyond, grants};
+use super::{beyond, grants, pipelines};
 use crate::cmd::Context;
 use crate::config::model::{Pipeline, Project, SecretPlace};
 use crate::config::needs::{Class, Needed, Purpose, all, of_class};
-use crate::config::{load_pipeline, pipeline_names};
 use crate::error::classify;
 use crate::report::Report;
 use crate::secret::vault::{Settings, Vault, Wanted};
@@ -36,12 +35,9 @@ struct Difference {
 /// # Errors
 /// 78 for project files that are wrong. That Vault or a server cannot be asked is a warning.
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<Report> {
-    let files = context.files();
     let project = context.project()?;
-    let moves_rows = project.warehouse.is_some() && args.class.is_none_or(|class| class == Class::Rows);
-    let names = if moves_rows { pipeline_names(&files)? } else { Vec::new() };
-    let pipelines: Vec<Pipeline> =
-        names.iter().map(|name| load_pipeline(&files, &project, name)).collect::<anyhow::Result<_>>()?;
+    let is_of_rows = args.class.is_none_or(|class| class == Class::Rows);
+    let pipelines = if is_of_rows { pipelines(&project, context)? } else { Vec::new() };
     let classes = args.class.map_or(Class::ALL.to_vec(), |class| vec![class]);
     let (mut report, mut text, mut told) = (context.report(), String::new(), Map::new());
     report.warnings.extend(shared(&project, &pipelines));
