@@ -8,7 +8,7 @@ mod policy;
 use super::Context;
 use crate::config::model::{Pipeline, Project};
 use crate::config::needs::Class;
-use crate::config::{load_pipeline, pipeline_names};
+use crate::config::{load_pipeline, pipeline_names_so_far};
 use crate::report::Report;
 
 /// Where each secret that the project names is found; the policies and grants that it needs
@@ -54,11 +54,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Report> {
     }
 }
 
-/// The pipelines of a project that moves rows; none where there is no folder for them yet.
+/// The pipelines of a project that moves rows; none where there are none yet.
 fn pipelines(project: &Project, context: &Context) -> anyhow::Result<Vec<Pipeline>> {
     let files = context.files();
-    if project.warehouse.is_none() || !files.project_dir.join("pipelines").is_dir() {
+    if project.warehouse.is_none() {
         return Ok(Vec::new());
     }
-    pipeline_names(&files)?.iter().map(|name| load_pipeline(&files, project, name)).collect()
+    pipeline_names_so_far(&files)?.iter().map(|name| load_pipeline(&files, project, name)).collect()
 }

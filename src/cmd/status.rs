@@ -4,7 +4,7 @@ use super::Context;
 use super::arguments::duration;
 use crate::config::model::{Pipeline, Project};
 use crate::config::needs::Class;
-use crate::config::{load_pipeline, pipeline_names};
+use crate::config::{load_pipeline, pipeline_names_so_far};
 use crate::error::{Failure, classify};
 use crate::report::lines::{ago, columns};
 use crate::report::{Report, plain};
@@ -128,10 +128,7 @@ fn pipelines(project: &Project, context: &Context) -> Result<Pipelines> {
     if project.warehouse.is_none() {
         return Ok(Vec::new());
     }
-    let names = match files.project_dir.join("pipelines").is_dir() {
-        false => Vec::new(),
-        true => pipeline_names(&files)?,
-    };
+    let names = pipeline_names_so_far(&files)?;
     let read = |name: String| {
         let pipeline = load_pipeline(&files, project, &name).map_err(|error| classify(&error));
         (name, pipeline)

@@ -118,6 +118,17 @@ pub fn pipeline_names(files: &Files) -> anyhow::Result<Vec<String>> {
     Ok(files.pipeline_files()?)
 }
 
+/// As [`pipeline_names`], and none where there is no pipeline inline and no folder for them yet.
+///
+/// # Errors
+/// 78.
+pub fn pipeline_names_so_far(files: &Files) -> anyhow::Result<Vec<String>> {
+    match files.inline()?.is_none() && !files.project_dir.join("pipelines").is_dir() {
+        true => Ok(Vec::new()),
+        false => pipeline_names(files),
+    }
+}
+
 /// The pipeline as it is in each of its environments, the file itself first (`None`), with its tree as
 /// written there, before variables are filled in.
 fn pipeline_sections(files: &Files, name: &str) -> anyhow::Result<Vec<Section>> {

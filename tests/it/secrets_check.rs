@@ -176,4 +176,9 @@ async fn a_project_without_a_folder_of_pipelines_is_checked_for_what_it_names() 
     let told = sankofa.run(&["secrets", "check"]).await.succeeds().json();
     assert_eq!(told["secrets"][0]["id"], "wh", "{told}");
     sankofa.run(&["secrets", "policy", "--class", "rows"]).await.succeeds();
+    // In a container the pipeline is no file: it is one of the project all the same.
+    let inline = "{name: p, source: wh, schema: p, tables: {public.t: {mode: full_refresh}}}";
+    let sankofa = sankofa.env("SANKOFA_PIPELINE", inline);
+    let told = sankofa.run(&["secrets", "check"]).await.succeeds().json();
+    assert!(told["secrets"].to_string().contains("source of p"), "{told}");
 }
